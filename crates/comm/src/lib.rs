@@ -1,0 +1,23 @@
+//! Who the ranks are and how bytes move between them; not a word of machine learning.
+//!
+//! One [`Comm`] is all that a rank gets. What is behind it is chosen by [`Cluster`]: threads of this
+//! process, processes of this host over TCP, processes on many hosts, or a seeded simulator in virtual
+//! time. A rank's code is the same on all of them.
+//!
+//! Reading order: [`buffer`] (aligned bytes), [`time`] (the only clock), [`wire`] (the frame), [`link`]
+//! (frames between ranks: memory, tcp, sim), [`comm`] (the handle), [`collective`], [`cluster`].
+
+pub mod buffer;
+pub mod cluster;
+pub mod collective;
+pub mod comm;
+pub mod error;
+pub mod link;
+pub mod time;
+pub mod wire;
+
+pub use buffer::Buffer;
+pub use cluster::Cluster;
+pub use comm::{Channel, Comm, Message, Outbox, Service};
+pub use error::{Error, Lost, Result};
+pub use time::Time;

@@ -1,0 +1,63 @@
+//! Frames between ranks. One implementation for each place where ranks can live.
+
+pub mod memory;
+
+use crate::wire::Frame;
+use crate::{Result, Service, Time};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The services of ranks that share this process, by rank. A caller locks a slot, lets the service handle one
+/// message, and delivers its replies before it unlocks, so that replies leave in the order they were made.
+pub type SharedServices = Arc<Vec<Mutex<Option<Box<dyn Service>>>>>;
+
+/// One rank's end of the cluster. Reliable and in order until a rank is lost.
+///
+/// A link never calls back: [`crate::Comm`] drives it, and it alone waits.
+pub trait Link: Send {
+    /// Queues a data frame for `frame.to` (never the own rank). Never blocks.
+    ///
+    /// # Errors
+    /// [`crate::Error::Lost`] if any rank is known to be lost.
+    fn send(&mut self, frame: Frame) -> Result<()>;
+
+    /// The next data frame that arrived, waiting for it until `deadline` at most; `None` when that has passed.
+    /// With a deadline in the past it looks once and returns.
+    ///
+    /// # Errors
+    /// [`crate::Error::Lost`] as soon as any rank is known to be lost.
+    fn receive(&mut self, deadline: Time) -> Result<Option<Frame>>;
+
+    /// The time on this rank: wall clock, or virtual.
+    fn now(&self) -> Time;
+
+    /// Charges `cost` of computing to this rank. Only the simulator's time moves by it.
+    fn compute(&mut self, _cost: Duration) {}
+
+    /// True where time is virtual.
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
+    /// Says what this rank is doing or holds, for the message that names it if it is lost. Also counts as
+    /// progress.
+    fn describe(&mut self, _held: &str) {}
+
+    /// The services of all ranks, if they share this process's memory and may be called in place.
+    fn services(&self) -> Option<&SharedServices> {
+        None
+    }
+
+    /// Bytes of frames sent over connections so far; 0 where nothing is framed.
+    fn bytes_sent(&self) -> u64 {
+        0
+    }
+
+    /// Sends what is queued, says goodbye to all peers, and closes. A peer that ends after that is not lost.
+    ///
+    /// # Errors
+    /// If a peer is lost before everything went out.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
