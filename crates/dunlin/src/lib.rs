@@ -1,1 +1,17 @@
-//! placeholder
+//! Dunlin: distributed machine learning where an algorithm says what to compute, a strategy says how updates
+//! travel, and a cluster says where the ranks live.
+//!
+//! Reading order: [`data`] (blocks), [`table`] (shared parameters), [`algorithm`] (the trait to implement),
+//! [`rng`] (every random stream has a name), [`error`].
+
+pub mod algorithm;
+pub mod data;
+pub mod error;
+pub mod rng;
+pub mod table;
+
+pub use algorithm::{Algorithm, Sums, Unit};
+pub use data::{Block, Data, Shape};
+pub use dunlin_comm as comm;
+pub use error::{Error, Result};
+pub use table::{Axis, Element, Init, Merge, Params, Table, TableMut, TableSpec};

@@ -1,0 +1,166 @@
+//! The trait that a model implements: what to compute. How updates travel and where ranks live is not its
+//! business.
+
+use crate::data::{Block, Kind, Shape};
+use crate::rng::{Stream, stream};
+use crate::table::{Params, TableSpec};
+use crate::{Error, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+/// Named sums over samples, added up over units, lanes and blocks in a fixed order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums(BTreeMap<&'static str, f64>);
+
+impl Sums {
+    /// Adds `value` to the sum called `name`.
+    pub fn add(&mut self, name: &'static str, value: f64) {
+        *self.0.entry(name).or_default() += value;
+    }
+
+    /// The sum called `name`; 0 if nothing was added.
+    pub fn get(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or(0.0)
+    }
+
+    /// All sums, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
+        self.0.iter().map(|(name, value)| (*name, *value))
+    }
+
+    /// Adds all sums of `other`.
+    pub fn merge(&mut self, other: &Sums) {
+        other.iter().for_each(|(name, value)| self.add(name, value));
+    }
+
+    /// True if nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A piece of work: one block, in one clock of one epoch, by one lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit<'a> {
+    /// The data.
+    pub block: &'a Block,
+    /// Which pass over the data, from 0. In `begin`, the round.
+    pub epoch: usize,
+    /// Clock within the run, from 0; every lane has as many clocks in an epoch.
+    pub clock: usize,
+    /// The lane that owns the block.
+    pub lane: usize,
+    /// Number of lanes.
+    pub lanes: usize,
+    /// The run's seed.
+    pub seed: u64,
+}
+
+impl Unit<'_> {
+    /// The random stream of this block and epoch for `purpose`: the same whichever worker or lane asks.
+    pub fn rng(&self, purpose: &str) -> Stream {
+        stream(self.seed, purpose, &[u64::from(self.block.id), self.epoch as u64])
+    }
+}
+
+/// How updates travel, as a model names it. Which of them its mathematics allows is the model's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrategyKind {
+    /// Parameter server, lock-step.
+    Bsp,
+    /// Parameter server, bounded staleness, pulled.
+    Ssp,
+    /// Parameter server, bounded staleness, pushed ahead of need.
+    Essp,
+    /// Parameter server, no bound.
+    Asp,
+    /// Replicas and an all-reduce a clock.
+    AllReduce,
+}
+
+/// The strategies over shared tables, for models that allow any of them.
+pub const ANY_TABLE_STRATEGY: &[StrategyKind] =
+    &[StrategyKind::Bsp, StrategyKind::Ssp, StrategyKind::Essp, StrategyKind::Asp, StrategyKind::AllReduce];
+
+/// A learning algorithm: what to compute on a block of data with shared tables.
+///
+/// The engine calls, on every rank, for the blocks of the lanes it hosts: `begin` once per round, then `step`
+/// for every block in every epoch, and between clocks combines what the lanes wrote to the tables. With one
+/// lane nothing is copied and the calls are the plain serial algorithm.
+pub trait Algorithm: Sized + Send + Sync + 'static {
+    /// The word that chooses it.
+    const NAME: &'static str;
+    /// One line for the list of models.
+    const ABOUT: &'static str;
+    /// The kind of data it takes.
+    const DATA: Kind;
+    /// The strategies that its mathematics allows; the first is the default.
+    const STRATEGIES: &'static [StrategyKind];
+    /// Settings; every field documented with meaning, unit, range and default. Unknown keys are errors
+    /// (`#[serde(deny_unknown_fields, default)]`).
+    type Config: Serialize + DeserializeOwned + Default + Clone + Send + Sync;
+    /// State that belongs to a data block (assignments, duals): stays with it, and is checkpointed.
+    type Local: Serialize + DeserializeOwned + Send;
+
+    /// Checks the settings against the data.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the setting, what was given and what is allowed.
+    fn new(config: &Self::Config, shape: &Shape) -> Result<Self>;
+
+    /// The shared tables, created up front. Their order gives their numbers.
+    fn tables(&self) -> Vec<TableSpec>;
+
+    /// Puts the rows of a training block into the order in which `step` wants them. Called once, before
+    /// `begin`; test blocks stay as they are. Must depend on the block and the seed alone.
+    fn arrange(&self, _block: &mut Block, _seed: u64) {}
+
+    /// Clocks that `begin` takes.
+    fn rounds(&self) -> usize {
+        1
+    }
+
+    /// Makes a block's local state; may write tables. In round r > 0 it is given round r − 1's.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the block cannot be used.
+    fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Self::Local>) -> Result<Self::Local>;
+
+    /// One pass over a block. The engine keeps units at most about 50 ms long by the size of blocks.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where going on makes no sense.
+    fn step(&self, unit: &Unit, params: &mut Params, local: &mut Self::Local, sums: &mut Sums) -> Result<()>;
+
+    /// Called once per clock with the sums of all lanes and the combined tables, with the same bits on every
+    /// rank; only strategies that keep whole replicas (`allreduce`, one lane) can offer that. Models that
+    /// need it name no others.
+    ///
+    /// # Errors
+    /// As `step`.
+    fn end_clock(&self, _sums: &Sums, _params: &mut Params) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds the measures of a block under the current parameters: with its local state for a training block,
+    /// `None` for a test block.
+    fn measure(&self, block: &Block, params: &Params, local: Option<&Self::Local>, sums: &mut Sums);
+
+    /// Metrics from the sums over all training blocks and, if there are any, all test blocks, e.g.
+    /// `("train_objective", ..)`, `("test_rmse", ..)`. Called on every rank with the same sums; may read the
+    /// tables (regularisation terms).
+    fn metrics(&self, train: &Sums, test: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)>;
+
+    /// True once the model itself knows that it is done (duality gap below tolerance).
+    fn converged(&self, _metrics: &[(&'static str, f64)]) -> bool {
+        false
+    }
+
+    /// Predictions for each row of `block`, in order: `out(row, values)`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the model predicts nothing.
+    fn predict(&self, _block: &Block, _params: &Params, _out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        Err(Error::Usage(format!("{} makes no predictions", Self::NAME)))
+    }
+}

@@ -1,0 +1,165 @@
+//! Data: a fixed list of blocks with stable ids, whatever the number of workers.
+//!
+//! A reader turns a file into [`Data`]; [`Data::blocks`] are cut by rows (users, documents) so that all have
+//! about the same number of entries, and dealt contiguously to lanes. A block is the unit of work, of random
+//! streams and of local state.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of data a block holds; a model says which it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Rows of features with a class each.
+    Labelled,
+    /// (user, item, rating).
+    Ratings,
+    /// Bags of words.
+    Documents,
+}
+
+/// Feature rows in compressed sparse row form. Row r is `columns[offsets[r]..offsets[r + 1]]` with `values`
+/// likewise; columns ascend within a row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SparseRows {
+    /// rows + 1 positions.
+    pub offsets: Vec<u32>,
+    /// Column of each entry, from 0.
+    pub columns: Vec<u32>,
+    /// Value of each entry.
+    pub values: Vec<f32>,
+    /// Class of each row: an index into [`Shape::classes`]; [`UNKNOWN`] for a class not seen in training.
+    pub classes: Vec<u32>,
+}
+
+/// Feature rows with every value stored, row after row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DenseRows {
+    /// Values per row.
+    pub width: usize,
+    /// (rows, width).
+    pub values: Vec<f32>,
+    /// As in [`SparseRows`].
+    pub classes: Vec<u32>,
+}
+
+/// Ratings, in the order of the file within each user; users ascend until a model rearranges them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ratings {
+    /// User of each rating, an index; [`UNKNOWN`] in test data for a user not seen in training.
+    pub users: Vec<u32>,
+    /// Item of each rating, an index; [`UNKNOWN`] likewise.
+    pub items: Vec<u32>,
+    /// The ratings.
+    pub ratings: Vec<f32>,
+}
+
+/// Documents as words with counts. Document d is `words[offsets[d]..offsets[d + 1]]`, `counts` likewise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Documents {
+    /// documents + 1 positions.
+    pub offsets: Vec<u32>,
+    /// Word of each entry, from 0, ascending within a document.
+    pub words: Vec<u32>,
+    /// How often it occurs, at least 1.
+    pub counts: Vec<u32>,
+}
+
+/// The index that stands for "not seen in training" in test data.
+pub const UNKNOWN: u32 = u32::MAX;
+
+/// The contents of a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Contents {
+    /// Sparse feature rows.
+    Sparse(SparseRows),
+    /// Dense feature rows.
+    Dense(DenseRows),
+    /// Ratings.
+    Ratings(Ratings),
+    /// Documents.
+    Documents(Documents),
+}
+
+/// A piece of the data: consecutive rows (users, documents), with an id that never changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    /// Position in the list of blocks.
+    pub id: u32,
+    /// First row (user, document) of the block, counted over the whole data.
+    pub first_row: usize,
+    /// One past the last row of the block.
+    pub end_row: usize,
+    /// The rows themselves.
+    pub contents: Contents,
+}
+
+impl Block {
+    /// Rows (users, documents) in this block.
+    pub fn rows(&self) -> usize {
+        self.end_row - self.first_row
+    }
+
+    /// Stored entries: non-zeros, values, ratings, or (document, word) pairs.
+    pub fn entries(&self) -> usize {
+        match &self.contents {
+            Contents::Sparse(rows) => rows.columns.len(),
+            Contents::Dense(rows) => rows.values.len(),
+            Contents::Ratings(ratings) => ratings.ratings.len(),
+            Contents::Documents(documents) => documents.words.len(),
+        }
+    }
+
+    /// What progress counts: rows of labelled data, ratings, or tokens.
+    pub fn samples(&self) -> usize {
+        match &self.contents {
+            Contents::Sparse(rows) => rows.classes.len(),
+            Contents::Dense(rows) => rows.classes.len(),
+            Contents::Ratings(ratings) => ratings.ratings.len(),
+            Contents::Documents(documents) => documents.counts.iter().map(|c| *c as usize).sum(),
+        }
+    }
+}
+
+/// What is known of the data as a whole before a model is made; the same on all ranks. Test data have the
+/// training data's shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    /// What kind it is.
+    pub kind: Kind,
+    /// Rows, users or documents.
+    pub rows: usize,
+    /// Features, items or words of the vocabulary.
+    pub columns: usize,
+    /// Stored entries in all.
+    pub entries: usize,
+    /// Samples in all: rows, ratings or tokens.
+    pub samples: usize,
+    /// The labels that occur, ascending; class c of a block is `classes[c]`. Empty where there are none.
+    pub classes: Vec<i64>,
+    /// Mean rating; 0 where there are none.
+    pub mean_target: f64,
+    /// Least rating.
+    pub min_target: f32,
+    /// Greatest rating.
+    pub max_target: f32,
+}
+
+/// What rows and columns are called in the file, where they have names: user and item ids, words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Names {
+    /// Name of each row (user); empty if rows are just numbered from 0.
+    pub rows: Vec<String>,
+    /// Name of each column (item, word, feature of a CSV header); empty if columns are just numbered from 0.
+    pub columns: Vec<String>,
+}
+
+/// A data set, cut into blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Data {
+    /// What is known of it as a whole.
+    pub shape: Shape,
+    /// Names from the file.
+    pub names: Names,
+    /// The blocks, by id.
+    pub blocks: Vec<Block>,
+}

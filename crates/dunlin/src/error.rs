@@ -1,0 +1,43 @@
+//! What can go wrong, sorted by whose fault it is; the command line turns the sort into an exit code.
+
+/// Results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the library.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting or argument that cannot be: place, what was given, what is allowed. Exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Input data that cannot be used: file, line, what is wrong, what is allowed. Exit code 2.
+    #[error("{0}")]
+    Data(String),
+    /// The run was asked to stop; it can be resumed. Exit code 3.
+    #[error("{0}")]
+    Interrupted(String),
+    /// A rank was lost, or the cluster could not be formed. Exit code 4 for a loss.
+    #[error(transparent)]
+    Comm(#[from] dunlin_comm::Error),
+    /// The objective is no number or explodes; says which setting to change. Exit code 5.
+    #[error("{0}")]
+    Diverged(String),
+    /// The operating system refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried, with the path.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of ours that is damaged or of another version.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl Error {
+    /// An [`Error::Io`] that says what was tried.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let what = what.into();
+        move |source| Error::Io { what, source }
+    }
+}
