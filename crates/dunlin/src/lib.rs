@@ -2,12 +2,14 @@
 //! travel, and a cluster says where the ranks live.
 //!
 //! Reading order: [`data`] (blocks), [`table`] (shared parameters), [`algorithm`] (the trait to implement),
-//! [`rng`] (every random stream has a name), [`error`].
+//! [`rng`] (every random stream has a name), [`serial`]
+//! (the plain meaning of it all), [`error`].
 
 pub mod algorithm;
 pub mod data;
 pub mod error;
 pub mod rng;
+pub mod serial;
 pub mod table;
 
 pub use algorithm::{Algorithm, Sums, Unit};
