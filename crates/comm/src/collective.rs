@@ -156,7 +156,7 @@ impl Comm {
         if self.rank() != root {
             return self.recv(Channel::COLLECTIVE, Some(root), "broadcast");
         }
-        for rank in (0..self.size()).filter(|rank| *rank != root) {
+        for rank in (0..self.members()).filter(|rank| *rank != root) {
             self.send(rank, Channel::COLLECTIVE, message.clone())?;
         }
         Ok(Message { from: root, ..message })
@@ -175,10 +175,31 @@ impl Comm {
             return Ok(Vec::new());
         }
         let mut own = Some(Message { from: root, ..message });
-        (0..self.size())
+        (0..self.members())
             .map(|rank| match own.take_if(|_| rank == root) {
                 Some(message) => Ok(message),
                 None => self.recv(Channel::COLLECTIVE, Some(rank), "gather"),
+            })
+            .collect()
+    }
+
+    /// Gives every rank the messages of all, in rank order.
+    ///
+    /// # Blocking
+    /// On all ranks.
+    ///
+    /// # Errors
+    /// [`crate::Error::Timeout`], [`crate::Error::Lost`].
+    pub fn all_gather(&mut self, message: Message) -> Result<Vec<Message>> {
+        let own = self.rank();
+        for rank in (0..self.members()).filter(|rank| *rank != own) {
+            self.send(rank, Channel::COLLECTIVE, message.clone())?;
+        }
+        let mut message = Some(Message { from: own, ..message });
+        (0..self.members())
+            .map(|rank| match message.take_if(|_| rank == own) {
+                Some(message) => Ok(message),
+                None => self.recv(Channel::COLLECTIVE, Some(rank), "all_gather"),
             })
             .collect()
     }
@@ -203,7 +224,7 @@ impl Comm {
     /// ```
     pub fn all_reduce<T: Number>(&mut self, values: &mut [T], op: Op) -> Result<()> {
         let part = (Node::leaf(self.rank()), Buffer::from(&*values));
-        let result = self.all_reduce_tree::<T>(vec![part], self.size(), values.len(), op)?;
+        let result = self.all_reduce_tree::<T>(vec![part], self.members(), values.len(), op)?;
         values.copy_from_slice(result.slice(0, values.len()).unwrap_or_default());
         Ok(())
     }
@@ -226,11 +247,11 @@ impl Comm {
         op: Op,
     ) -> Result<Arc<Buffer>> {
         let parts: Vec<(Node, Arc<Buffer>)> = parts.into_iter().map(|(n, b)| (n, Arc::new(b))).collect();
-        if length * size_of::<T>() <= SMALL_BYTES || self.size() == 1 {
+        if length * size_of::<T>() <= SMALL_BYTES || self.members() == 1 {
             let everything = self.exchange::<T>(&parts, |_| 0..length)?;
             return combine::<T>(everything, leaves, length, op).map(Arc::new);
         }
-        let (rank, size) = (self.rank(), self.size());
+        let (rank, size) = (self.rank(), self.members());
         let slice = move |rank: usize| length * rank / size..length * (rank + 1) / size;
         let mine = self.exchange::<T>(&parts, slice)?;
         let mine = Arc::new(combine::<T>(mine, leaves, slice(rank).len(), op)?);
@@ -263,7 +284,7 @@ impl Comm {
     ) -> Result<Vec<(Node, Message, usize)>> {
         let (rank, whole) = (self.rank(), self.shares_memory());
         let nodes: Vec<Node> = parts.iter().map(|(node, _)| *node).collect();
-        for to in (0..self.size()).filter(|to| *to != rank) {
+        for to in (0..self.members()).filter(|to| *to != rank) {
             for (node, part) in parts {
                 // Between threads the whole part goes as a pointer and the receiver reads its slice in place.
                 let body = match whole {
@@ -282,7 +303,7 @@ impl Comm {
             .iter()
             .map(|(node, part)| (*node, Message { from: rank, head: Vec::new(), body: part.clone() }, start))
             .collect();
-        for from in (0..self.size()).filter(|from| *from != rank) {
+        for from in (0..self.members()).filter(|from| *from != rank) {
             let mut missing = 1;
             let mut first = true;
             while missing > 0 {

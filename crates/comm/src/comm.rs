@@ -96,6 +96,7 @@ pub struct Comm {
     seen: Vec<u64>,
     counters: Counters,
     stall_timeout: Duration,
+    members: usize,
 }
 
 /// What a rank's communication did so far.
@@ -126,6 +127,7 @@ impl Comm {
             seen: vec![0; size],
             counters: Counters::default(),
             stall_timeout: DEFAULT_STALL_TIMEOUT,
+            members: size,
         }
     }
 
@@ -137,6 +139,21 @@ impl Comm {
     /// The number of ranks.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// The number of ranks that take part in collectives: the first so many. All, unless limited.
+    pub fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Lets only the first `members` ranks take part in collectives; the others serve.
+    pub fn limit_collectives(&mut self, members: usize) {
+        self.members = members.min(self.size);
+    }
+
+    /// The longest that a wait of this rank may last.
+    pub fn stall_timeout(&self) -> Duration {
+        self.stall_timeout
     }
 
     /// The version of the membership that this handle belongs to.
@@ -162,6 +179,16 @@ impl Comm {
     /// Charges `cost` of computing; see [`Link::compute`].
     pub fn compute(&mut self, cost: Duration) {
         self.link.compute(cost);
+    }
+
+    /// Stands still for `duration`, as a slow machine does: in virtual time under the simulator. Meanwhile this
+    /// rank's service does not answer.
+    pub fn pause(&mut self, duration: Duration) {
+        if self.is_simulated() {
+            self.compute(duration);
+        } else {
+            crate::time::sleep(duration);
+        }
     }
 
     /// Says what this rank holds, for the message that names it if it is lost.

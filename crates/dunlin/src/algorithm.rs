@@ -5,17 +5,18 @@ use crate::data::{Block, Kind, Shape};
 use crate::rng::{Stream, stream};
 use crate::table::{Params, TableSpec};
 use crate::{Error, Result};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Named sums over samples, added up over units, lanes and blocks in a fixed order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sums(BTreeMap<&'static str, f64>);
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums(BTreeMap<Cow<'static, str>, f64>);
 
 impl Sums {
     /// Adds `value` to the sum called `name`.
     pub fn add(&mut self, name: &'static str, value: f64) {
-        *self.0.entry(name).or_default() += value;
+        *self.0.entry(Cow::Borrowed(name)).or_default() += value;
     }
 
     /// The sum called `name`; 0 if nothing was added.
@@ -24,13 +25,15 @@ impl Sums {
     }
 
     /// All sums, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
-        self.0.iter().map(|(name, value)| (*name, *value))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(name, value)| (&**name, *value))
     }
 
     /// Adds all sums of `other`.
     pub fn merge(&mut self, other: &Sums) {
-        other.iter().for_each(|(name, value)| self.add(name, value));
+        for (name, value) in &other.0 {
+            *self.0.entry(name.clone()).or_default() += value;
+        }
     }
 
     /// True if nothing was added.

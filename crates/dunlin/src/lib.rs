@@ -6,11 +6,14 @@
 //! (the plain meaning of it all), [`error`].
 
 pub mod algorithm;
+pub mod codec;
 pub mod data;
 pub mod error;
 pub mod rng;
 pub mod serial;
+pub mod strategy;
 pub mod table;
+pub mod update;
 
 pub use algorithm::{Algorithm, Sums, Unit};
 pub use data::{Block, Data, Shape};

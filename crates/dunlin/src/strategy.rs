@@ -1,0 +1,276 @@
+//! Strategies: how updates travel. An object chosen by a word; it knows lanes and tables, never a model.
+//!
+//! The training loop asks [`Strategy::next`] what to do, which is the only place where it waits, does it, and
+//! reports [`Strategy::done`]. Clocks count units of work per lane from the start of the run, the rounds of
+//! `begin` included.
+
+pub mod allreduce;
+pub mod ps;
+pub mod server;
+pub mod solo;
+
+use crate::algorithm::StrategyKind;
+use crate::table::Params;
+use crate::{Error, Result, Sums};
+use dunlin_comm::Comm;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
+use std::ops::Range;
+use std::str::FromStr;
+
+/// Bound of `ssp` and `essp` if none is given.
+pub const DEFAULT_STALENESS: u64 = 4;
+
+/// A strategy, as a user names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum StrategySpec {
+    /// Parameter server in lock-step: a read at clock c holds exactly all updates of clocks before c and the
+    /// lane's own.
+    Bsp,
+    /// Parameter server with bounded staleness, rows pulled when they are too old.
+    Ssp(Staleness),
+    /// The same, rows pushed as soon as the slowest lane has moved on.
+    Essp(Staleness),
+    /// Parameter server without a bound.
+    Asp,
+    /// A replica on every worker and one all-reduce a clock.
+    AllReduce,
+}
+
+/// How many clocks old a read may be: at least all updates of clocks before c − S are in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Staleness {
+    /// S, for tables that have no bound of their own.
+    pub clocks: u64,
+    /// S of single tables, by name.
+    pub tables: BTreeMap<String, u64>,
+}
+
+impl Staleness {
+    /// S of the table called `name`.
+    pub fn of(&self, name: &str) -> u64 {
+        self.tables.get(name).copied().unwrap_or(self.clocks)
+    }
+}
+
+impl StrategySpec {
+    /// Which kind it is, as models name it.
+    pub fn kind(&self) -> StrategyKind {
+        match self {
+            StrategySpec::Bsp => StrategyKind::Bsp,
+            StrategySpec::Ssp(_) => StrategyKind::Ssp,
+            StrategySpec::Essp(_) => StrategyKind::Essp,
+            StrategySpec::Asp => StrategyKind::Asp,
+            StrategySpec::AllReduce => StrategyKind::AllReduce,
+        }
+    }
+}
+
+impl StrategyKind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            StrategyKind::Bsp => "bsp",
+            StrategyKind::Ssp => "ssp",
+            StrategyKind::Essp => "essp",
+            StrategyKind::Asp => "asp",
+            StrategyKind::AllReduce => "allreduce",
+        }
+    }
+}
+
+impl Display for StrategySpec {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind().word())?;
+        let (StrategySpec::Ssp(staleness) | StrategySpec::Essp(staleness)) = self else { return Ok(()) };
+        write!(f, ":{}", staleness.clocks)?;
+        staleness.tables.iter().try_for_each(|(table, clocks)| write!(f, ",{table}={clocks}"))
+    }
+}
+
+impl FromStr for StrategySpec {
+    type Err = Error;
+
+    /// `bsp`, `ssp`, `ssp:S`, `ssp:S,TABLE=S,...`, `essp...` likewise, `asp`, `allreduce`.
+    fn from_str(text: &str) -> Result<StrategySpec> {
+        let (word, rest) = text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)));
+        let plain = |spec| match rest {
+            None => Ok(spec),
+            Some(rest) => Err(Error::Usage(format!("strategy {text}: {word} takes no \":{rest}\""))),
+        };
+        match word {
+            "bsp" => plain(StrategySpec::Bsp),
+            "asp" => plain(StrategySpec::Asp),
+            "allreduce" => plain(StrategySpec::AllReduce),
+            "ssp" => parse_staleness(text, rest).map(StrategySpec::Ssp),
+            "essp" => parse_staleness(text, rest).map(StrategySpec::Essp),
+            _ => Err(Error::Usage(format!(
+                "strategy {text}: there is bsp, ssp:S, essp:S, asp and allreduce (S = clocks of staleness, e.g. ssp:4)"
+            ))),
+        }
+    }
+}
+
+fn parse_staleness(text: &str, rest: Option<&str>) -> Result<Staleness> {
+    let number = |part: &str| {
+        let allowed =
+            "a staleness is a whole number of clocks from 0 to 1000000, e.g. ssp:4 or ssp:4,totals=0";
+        let clocks = part.parse().ok().filter(|clocks| *clocks <= 1_000_000);
+        clocks.ok_or_else(|| Error::Usage(format!("strategy {text}: \"{part}\"; {allowed}")))
+    };
+    let mut staleness = Staleness { clocks: DEFAULT_STALENESS, tables: BTreeMap::new() };
+    for part in rest.iter().flat_map(|rest| rest.split(',')) {
+        match part.split_once('=') {
+            Some((table, clocks)) => drop(staleness.tables.insert(table.into(), number(clocks)?)),
+            None => staleness.clocks = number(part)?,
+        }
+    }
+    Ok(staleness)
+}
+
+impl TryFrom<String> for StrategySpec {
+    type Error = Error;
+    fn try_from(text: String) -> Result<StrategySpec> {
+        text.parse()
+    }
+}
+
+impl From<StrategySpec> for String {
+    fn from(spec: StrategySpec) -> String {
+        spec.to_string()
+    }
+}
+
+/// The lanes of a run and those that this rank hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lanes {
+    /// Number of lanes in the run.
+    pub total: usize,
+    /// The lanes hosted here.
+    pub hosted: Range<usize>,
+    /// How many clocks each hosted lane has done.
+    pub clocks: Vec<u64>,
+}
+
+impl Lanes {
+    /// The hosted lane that is furthest behind (the first of several) and its clock.
+    pub fn slowest(&self) -> Option<(usize, u64)> {
+        self.hosted.clone().zip(self.clocks.iter().copied()).min_by_key(|(lane, clock)| (*clock, *lane))
+    }
+
+    /// The clock of hosted lane `lane`.
+    pub fn clock_mut(&mut self, lane: usize) -> &mut u64 {
+        &mut self.clocks[lane - self.hosted.start]
+    }
+}
+
+/// What the training loop is to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// The next clock of this lane.
+    Work {
+        /// A hosted lane.
+        lane: usize,
+    },
+    /// A clock has ended everywhere and the tables are combined: call the model's `end_clock` with these sums.
+    EndClock(Sums),
+    /// All hosted lanes have reached the clock that was asked for.
+    Reached,
+}
+
+/// How updates travel between the lanes' views of the tables.
+pub trait Strategy: Send {
+    /// What to do next so that all hosted lanes get to clock `until`.
+    ///
+    /// # Blocking
+    /// The only wait of the training loop: on other lanes, as far as this strategy's promise asks for it.
+    ///
+    /// # Errors
+    /// [`dunlin_comm::Error::Lost`], [`dunlin_comm::Error::Timeout`] naming whom it waited for.
+    fn next(&mut self, comm: &mut Comm, params: &mut Params, lanes: &Lanes, until: u64) -> Result<Task>;
+
+    /// Lane `lane` has done its clock: its updates go out. Never waits.
+    ///
+    /// # Errors
+    /// As `next`.
+    fn done(
+        &mut self,
+        comm: &mut Comm,
+        params: &mut Params,
+        lane: usize,
+        clock: u64,
+        sums: Sums,
+    ) -> Result<()>;
+
+    /// Called on all workers once their lanes have all done `clock` clocks: makes the tables complete, and the
+    /// same bits on every worker.
+    ///
+    /// # Blocking
+    /// On all workers.
+    ///
+    /// # Errors
+    /// As `next`.
+    fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()>;
+
+    /// What was measured so far on this worker.
+    fn report(&self) -> Report;
+}
+
+/// What a strategy measures on a worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Seconds spent waiting for other lanes.
+    pub blocked_seconds: f64,
+    /// Staleness seen by reads, by table: for every clock of every hosted lane, every other lane and every shard,
+    /// the number of clocks that the reader was ahead of the other's updates in its view. 0 is lock-step; less
+    /// than 0 means that updates of the reader's own or later clocks were already there.
+    pub staleness: BTreeMap<String, BTreeMap<i64, u64>>,
+    /// Bytes of updates before encoding, and after.
+    pub update_bytes: [u64; 2],
+}
+
+impl Report {
+    /// Adds what another worker measured.
+    pub fn merge(&mut self, other: &Report) {
+        self.blocked_seconds += other.blocked_seconds;
+        for (table, histogram) in &other.staleness {
+            let own = self.staleness.entry(table.clone()).or_default();
+            histogram.iter().for_each(|(clocks, count)| *own.entry(*clocks).or_default() += count);
+        }
+        self.update_bytes.iter_mut().zip(other.update_bytes).for_each(|(own, other)| *own += other);
+    }
+}
+
+/// Mean and variance of a staleness histogram; `None` if it is empty.
+pub fn mean_and_variance(histogram: &BTreeMap<i64, u64>) -> Option<(f64, f64)> {
+    let count: f64 = histogram.values().map(|n| *n as f64).sum();
+    let mean = histogram.iter().map(|(x, n)| *x as f64 * *n as f64).sum::<f64>() / count;
+    let square = histogram.iter().map(|(x, n)| (*x as f64 - mean).powi(2) * *n as f64).sum::<f64>();
+    (count > 0.0).then_some((mean, square / count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_as_they_were_written() {
+        for text in ["bsp", "ssp:4", "essp:0", "asp", "allreduce", "ssp:4,totals=0,words=9"] {
+            assert_eq!(text.parse::<StrategySpec>().unwrap().to_string(), text);
+        }
+        assert_eq!("ssp".parse::<StrategySpec>().unwrap().to_string(), "ssp:4");
+    }
+
+    #[test]
+    fn other_words_are_refused_with_what_is_allowed() {
+        let message = |text: &str| text.parse::<StrategySpec>().unwrap_err().to_string();
+        assert!(message("bps").contains("there is bsp, ssp:S"));
+        assert!(message("bsp:3").contains("bsp takes no \":3\""));
+        assert!(message("ssp:-1").contains("\"-1\"; a staleness is a whole number"));
+        assert!(message("ssp:x=").contains("\"\"; a staleness"));
+        assert!(message("ssp:1000001").contains("from 0 to 1000000"));
+        assert!("ssp:1000000".parse::<StrategySpec>().is_ok());
+    }
+}

@@ -1,0 +1,386 @@
+//! The parameter server as a worker sees it: `bsp`, `ssp`, `essp`, `asp`.
+//!
+//! A lane works a clock on the worker's tables; then its updates are taken and pushed to the shards that own
+//! the chunks. Under `bsp` the tables go back to what they were until the shards send the sum of all lanes.
+//! Under the others the worker keeps its own updates in view, holds on to those that a shard has not yet
+//! confirmed, and lays them over every value that arrives, so that a lane always reads its own writes.
+
+use super::server::{Chunks, FROM_SHARD, FromShard, Mode, Shard, ToShard, pack, unpack};
+use super::{Lanes, Report, Strategy, StrategySpec, Task};
+use crate::table::{Axis, Params, Replica};
+use crate::update::{Afterwards, Geometry, Part};
+use crate::{Result, Sums};
+use dunlin_comm::collective::{Folder, Node};
+use dunlin_comm::{Comm, Message, Time};
+
+/// How reads are kept fresh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reads {
+    /// Exactly the clocks before.
+    LockStep,
+    /// Pull what is too old.
+    Pull,
+    /// Wait for what the shards push.
+    Pushed,
+    /// Pull without waiting.
+    Unbounded,
+}
+
+/// What this worker knows of one table at one shard.
+#[derive(Clone, Debug)]
+struct View {
+    version: u64,
+    committed: Vec<u64>,
+    asked: bool,
+}
+
+/// The state of the strategy on one worker.
+#[derive(Debug)]
+pub struct ParameterServer {
+    reads: Reads,
+    staleness: Vec<u64>,
+    geometry: Vec<Geometry>,
+    lanes: usize,
+    shard_ranks: Vec<usize>,
+    dense: bool,
+    /// Lock-step: updates of hosted lanes in the current clock, by shard.
+    updates: Vec<Folder<Part>>,
+    committed_here: usize,
+    hosted: usize,
+    /// Lock-step: sums that arrived, how many shards have sent theirs for the clock `ready`.
+    ready: u64,
+    combined: Vec<(u64, Part)>,
+    /// By shard, by table.
+    views: Vec<Vec<View>>,
+    /// By shard: own updates that are not yet in its values: lane, clock, update.
+    unconfirmed: Vec<Vec<(usize, u64, Part)>>,
+    shared_tables: Vec<usize>,
+    report: Report,
+}
+
+impl ParameterServer {
+    /// Installs this rank's shards and returns the worker's side. `shard_ranks` are the ranks that have a
+    /// shard, in the order of shard numbers; `clock` is the clock from which the run goes on.
+    pub fn new(
+        spec: &StrategySpec,
+        comm: &mut Comm,
+        params: &Params,
+        workers: usize,
+        lanes: &Lanes,
+        shard_ranks: Vec<usize>,
+        clock: u64,
+    ) -> ParameterServer {
+        let geometry = params.geometry();
+        install_shard(spec, comm, params, workers, lanes.total, &shard_ranks, clock);
+        let (reads, bound) = match spec {
+            StrategySpec::Ssp(staleness) => (Reads::Pull, Some(staleness)),
+            StrategySpec::Essp(staleness) => (Reads::Pushed, Some(staleness)),
+            StrategySpec::Asp => (Reads::Unbounded, None),
+            StrategySpec::Bsp | StrategySpec::AllReduce => (Reads::LockStep, None),
+        };
+        let name = |replica: &Replica| bound.map_or(u64::MAX, |bound| bound.of(&replica.spec.name));
+        let shards = shard_ranks.len();
+        let view = View { version: 0, committed: vec![clock; lanes.total], asked: false };
+        let shared = |table: &usize| params.replicas[*table].spec.axis != Axis::Example;
+        ParameterServer {
+            reads,
+            staleness: params.replicas.iter().map(name).collect(),
+            lanes: lanes.total,
+            dense: comm.shares_memory(),
+            updates: (0..shards).map(|_| Folder::new(lanes.total)).collect(),
+            committed_here: 0,
+            hosted: lanes.hosted.len(),
+            ready: clock,
+            combined: Vec::new(),
+            views: vec![vec![view; geometry.len()]; shards],
+            unconfirmed: vec![Vec::new(); shards],
+            shared_tables: (0..geometry.len()).filter(shared).collect(),
+            geometry,
+            shard_ranks,
+            report: Report::default(),
+        }
+    }
+
+    /// Takes in one message of a shard.
+    fn take_in(&mut self, message: Message, params: &mut Params) -> Result<()> {
+        match message.head()? {
+            FromShard::Combined { shard: _, clock, chunks } => {
+                let part = unpack(&message, chunks, &self.geometry)?;
+                self.combined.push((clock, part));
+            }
+            FromShard::Fresh { shard, table, version, committed, answer, chunks } => {
+                let (shard, table) = (usize::from(shard), usize::from(table));
+                let known = self.views.get(shard).is_some_and(|tables| table < tables.len());
+                if !known || committed.len() != self.lanes {
+                    return Err(message.bad(format!("values of table {table} from shard {shard}")).into());
+                }
+                let part = unpack(&message, chunks, &self.geometry)?;
+                self.refresh(shard, table, version, committed, answer, &part, params);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts newer values of a table into view, with the worker's own unconfirmed updates on top.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    fn refresh(
+        &mut self,
+        shard: usize,
+        table: usize,
+        version: u64,
+        committed: Vec<u64>,
+        answer: bool,
+        part: &Part,
+        params: &mut Params,
+    ) {
+        let view = &mut self.views[shard][table];
+        view.asked &= !answer;
+        if version < view.version {
+            return; // a newer push overtook this answer
+        }
+        (view.version, view.committed) = (version, committed);
+        params.set(part, &self.geometry);
+        let in_part = |key| part.entries.binary_search_by_key(&key, |entry| entry.key()).is_ok();
+        for (lane, clock, update) in &self.unconfirmed[shard] {
+            if *clock >= self.views[shard][table].committed[*lane] {
+                let entries = update.entries.iter().filter(|entry| in_part(entry.key())).copied().collect();
+                params.add(&Part { entries, body: update.body.clone() }, &self.geometry);
+            }
+        }
+        let (views, tables) = (&self.views[shard], &self.shared_tables);
+        self.unconfirmed[shard]
+            .retain(|(lane, clock, _)| tables.iter().any(|table| *clock >= views[*table].committed[*lane]));
+    }
+
+    /// Lock-step: once all shards have sent the sum of clock `ready`, adds it.
+    fn advance(&mut self, params: &mut Params) -> bool {
+        if self.combined.iter().filter(|(clock, _)| *clock == self.ready).count() < self.shard_ranks.len() {
+            return false;
+        }
+        let (now, later) =
+            std::mem::take(&mut self.combined).into_iter().partition(|(clock, _)| *clock == self.ready);
+        self.combined = later;
+        let now: Vec<(u64, Part)> = now;
+        now.iter().for_each(|(_, part)| params.add(part, &self.geometry)); // shards own different chunks
+        self.ready += 1;
+        true
+    }
+
+    /// The tables and shards whose values do not yet hold `wanted(table)` clocks of every lane.
+    fn too_old(&self, wanted: impl Fn(usize) -> u64) -> Vec<(usize, usize)> {
+        let mut old = Vec::new();
+        for (shard, tables) in self.views.iter().enumerate() {
+            for table in self.shared_tables.iter().copied() {
+                if tables[table].committed.iter().any(|committed| *committed < wanted(table)) {
+                    old.push((shard, table));
+                }
+            }
+        }
+        old
+    }
+
+    fn pull(&mut self, comm: &mut Comm, shard: usize, table: usize, wanted: u64) -> Result<()> {
+        let view = &mut self.views[shard][table];
+        if view.asked {
+            return Ok(());
+        }
+        view.asked = true;
+        let head = ToShard::Pull { table: table as u16, wanted, version: view.version };
+        Ok(comm.call(self.shard_ranks[shard], Message::new(&head, Default::default()))?)
+    }
+
+    /// Waits for the next message of a shard and takes it in.
+    fn wait(&mut self, comm: &mut Comm, params: &mut Params, what: &str) -> Result<()> {
+        let start = comm.now();
+        let message = comm.recv(FROM_SHARD, None, what);
+        self.report.blocked_seconds += comm.now().since(start).as_secs_f64();
+        self.take_in(message?, params)
+    }
+
+    /// Takes in whatever has arrived.
+    fn look(&mut self, comm: &mut Comm, params: &mut Params) -> Result<()> {
+        comm.poll()?;
+        while let Some(message) = comm.recv_deadline(FROM_SHARD, None, Time(0))? {
+            self.take_in(message, params)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every table's values hold `wanted(table)` clocks of every lane.
+    fn wait_until_fresh(
+        &mut self,
+        comm: &mut Comm,
+        params: &mut Params,
+        pull: bool,
+        wanted: impl Fn(usize) -> u64,
+    ) -> Result<()> {
+        loop {
+            let old = self.too_old(&wanted);
+            let Some((shard, table)) = old.first().copied() else { return Ok(()) };
+            if pull {
+                for (shard, table) in old {
+                    self.pull(comm, shard, table, wanted(table))?;
+                }
+            }
+            let what = format!("clock {} of table {table} at shard {shard}", wanted(table));
+            self.wait(comm, params, &what)?;
+        }
+    }
+
+    fn send(&mut self, comm: &mut Comm, shard: usize, lanes: Node, clock: u64, part: &Part) -> Result<()> {
+        let (chunks, body) = pack(part, &self.geometry, self.dense);
+        self.report.update_bytes[0] += part.body.len() as u64;
+        self.report.update_bytes[1] += body.len() as u64;
+        let head = ToShard::Push { lanes, clock, chunks };
+        Ok(comm.call(self.shard_ranks[shard], Message::shared(&head, body))?)
+    }
+
+    /// Counts the staleness of what `lane` will read in `clock`.
+    fn observe(&mut self, lane: usize, clock: u64, params: &Params) {
+        for table in &self.shared_tables {
+            let name = &params.replicas[*table].spec.name;
+            let histogram = self.report.staleness.entry(name.clone()).or_default();
+            if self.reads == Reads::LockStep {
+                *histogram.entry(0).or_default() += (self.lanes - 1) as u64;
+                continue;
+            }
+            for view in self.views.iter().map(|tables| &tables[*table]) {
+                for (_, committed) in view.committed.iter().enumerate().filter(|(other, _)| *other != lane) {
+                    *histogram.entry(clock as i64 - *committed as i64).or_default() += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Puts a shard at this rank, if it is to have one. Dedicated server ranks call it too.
+pub fn install_shard(
+    spec: &StrategySpec,
+    comm: &mut Comm,
+    params: &Params,
+    workers: usize,
+    lanes: usize,
+    shard_ranks: &[usize],
+    clock: u64,
+) {
+    let Some(number) = shard_ranks.iter().position(|rank| *rank == comm.rank()) else { return };
+    let geometry = params.geometry();
+    let (mode, values) = match spec {
+        StrategySpec::Bsp | StrategySpec::AllReduce => (Mode::LockStep, None),
+        StrategySpec::Essp(_) => {
+            (Mode::Arrival { eager: true }, Some(values_of(params, number, shard_ranks.len())))
+        }
+        _ => (Mode::Arrival { eager: false }, Some(values_of(params, number, shard_ranks.len()))),
+    };
+    let numbers = (number, shard_ranks.len());
+    let mut shard = Shard::new(numbers, workers, lanes, geometry, mode, values, comm.shares_memory());
+    shard.start_at(clock);
+    comm.install(Box::new(shard));
+}
+
+/// A copy of the chunks that shard `number` owns; the other pages stay unmapped.
+fn values_of(params: &Params, number: usize, shards: usize) -> Params {
+    let geometry = params.geometry();
+    let untracked = |replica: &Replica| match replica.spec.axis {
+        Axis::Example => Replica::new(crate::TableSpec { rows: 0, ..replica.spec.clone() }, false),
+        _ => Replica::new(replica.spec.clone(), false),
+    };
+    let mut values =
+        Params { replicas: params.replicas.iter().map(untracked).collect(), lanes: params.lanes };
+    let tables = (0..geometry.len()).filter(|table| params.replicas[*table].spec.axis != Axis::Example);
+    let chunks = tables.flat_map(|table| (0..geometry[table].chunks).map(move |chunk| (table, chunk)));
+    for (table, chunk) in
+        chunks.filter(|(table, chunk)| crate::update::shard_of(*table, *chunk, shards) == number)
+    {
+        values.set(&params.read(std::iter::once((table, chunk)), &geometry), &geometry);
+    }
+    values
+}
+
+impl Strategy for ParameterServer {
+    fn next(&mut self, comm: &mut Comm, params: &mut Params, lanes: &Lanes, until: u64) -> Result<Task> {
+        let Some((lane, clock)) = lanes.slowest() else { return Ok(Task::Reached) };
+        match self.reads {
+            Reads::LockStep => {
+                while clock > self.ready {
+                    if !self.advance(params) {
+                        let what = format!("the end of clock {} on all lanes", self.ready);
+                        self.wait(comm, params, &what)?;
+                    }
+                }
+                if clock >= until {
+                    return Ok(Task::Reached);
+                }
+            }
+            _ if clock >= until => return Ok(Task::Reached),
+            Reads::Pull | Reads::Pushed => {
+                self.look(comm, params)?;
+                let bounds = self.staleness.clone();
+                let pull = self.reads == Reads::Pull;
+                self.wait_until_fresh(comm, params, pull, |table| clock.saturating_sub(bounds[table]))?;
+            }
+            Reads::Unbounded => {
+                self.look(comm, params)?;
+                for shard in 0..self.shard_ranks.len() {
+                    for table in self.shared_tables.clone() {
+                        self.pull(comm, shard, table, 0)?;
+                    }
+                }
+                self.look(comm, params)?;
+            }
+        }
+        self.observe(lane, clock, params);
+        Ok(Task::Work { lane })
+    }
+
+    fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
+        let shards = self.shard_ranks.len();
+        if self.reads != Reads::LockStep {
+            let parts = params.take_updates(&self.geometry, shards, Afterwards::Keep);
+            for (shard, part) in parts.into_iter().enumerate() {
+                self.send(comm, shard, Node::leaf(lane), clock, &part)?;
+                self.unconfirmed[shard].push((lane, clock, part));
+            }
+            return Ok(());
+        }
+        let parts = params.take_updates(&self.geometry, shards, Afterwards::Restore);
+        let geometry = &self.geometry;
+        for (folder, part) in self.updates.iter_mut().zip(parts) {
+            folder.push(Node::leaf(lane), part, |left, right| left.add(&right, geometry));
+        }
+        self.committed_here += 1;
+        if self.committed_here < self.hosted {
+            return Ok(());
+        }
+        self.committed_here = 0;
+        for shard in 0..shards {
+            let folder = std::mem::replace(&mut self.updates[shard], Folder::new(self.lanes));
+            for (lanes, part) in folder.into_parts() {
+                self.send(comm, shard, lanes, clock, &part)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
+        if self.reads == Reads::LockStep {
+            return Ok(()); // `next` says that the clock is reached only when all sums have been added
+        }
+        // An answer that was asked for before may hold too little; it is taken in like any other.
+        self.wait_until_fresh(comm, params, true, |_| clock)?;
+        while self.views.iter().flatten().any(|view| view.asked) {
+            self.wait(comm, params, "answers to earlier pulls")?;
+        }
+        self.unconfirmed.iter_mut().for_each(Vec::clear);
+        Ok(comm.barrier()?)
+    }
+
+    fn report(&self) -> Report {
+        self.report.clone()
+    }
+}
+
+/// True if a message's chunks are dense; for tests that look into messages.
+pub fn is_dense(chunks: &Chunks) -> bool {
+    matches!(chunks, Chunks::Dense(_))
+}

@@ -1,0 +1,331 @@
+//! A server shard: a state machine that owns some chunks of all tables. Threads, sockets and clocks stay
+//! outside it.
+//!
+//! In lock-step (`bsp`) it keeps a clock's updates back until every lane has committed it, adds them up along
+//! the lane tree and sends the sum to all workers; it holds no values. On arrival (`ssp`, `essp`, `asp`) it
+//! adds every update at once to the values it holds, remembers which lanes have committed which clocks, and
+//! answers pulls, or pushes, with the chunks that changed since the receiver last heard of them.
+//!
+//! Updates are deduplicated by (lane, clock): a second copy changes nothing.
+
+use crate::codec::{self, Encoded};
+use crate::table::Params;
+use crate::update::{Entry, Geometry, Part, shard_of};
+use crate::{Error, Result};
+use dunlin_comm::collective::{Folder, Node};
+use dunlin_comm::{Buffer, Channel, Message, Outbox, Service};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The channel on which shards answer workers.
+pub const FROM_SHARD: Channel = Channel(Channel::USER.0);
+
+/// Chunks in a message: dense where memory is shared, else each in its smallest form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Chunks {
+    /// As in the sender's memory.
+    Dense(Vec<Entry>),
+    /// See [`crate::codec`].
+    Encoded(Vec<Encoded>),
+}
+
+/// What workers tell a shard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToShard {
+    /// The updates of `lanes` in `clock`, already added up; commits that clock for them.
+    Push {
+        /// A subtree of lanes.
+        lanes: Node,
+        /// The clock that they have done, from 0.
+        clock: u64,
+        /// The updates.
+        chunks: Chunks,
+    },
+    /// Asks for the chunks of `table` that changed after `version`, once every lane has committed `wanted`
+    /// clocks.
+    Pull {
+        /// Table number.
+        table: u16,
+        /// Clocks that must be in the answer.
+        wanted: u64,
+        /// The version that the worker has.
+        version: u64,
+    },
+}
+
+/// What a shard tells workers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum FromShard {
+    /// The sum of all lanes' updates of `clock`.
+    Combined {
+        /// Who says it.
+        shard: u16,
+        /// The clock that has ended.
+        clock: u64,
+        /// The sum.
+        chunks: Chunks,
+    },
+    /// Values of `table`.
+    Fresh {
+        /// Who says it.
+        shard: u16,
+        /// Table number.
+        table: u16,
+        /// To be given with the next pull.
+        version: u64,
+        /// By lane: how many of its clocks are in these values.
+        committed: Vec<u64>,
+        /// True if this answers a pull, false if the shard sent it unasked.
+        answer: bool,
+        /// The chunks that changed.
+        chunks: Chunks,
+    },
+}
+
+/// Puts `part` into the form in which it travels.
+pub fn pack(part: &Part, geometry: &[Geometry], dense: bool) -> (Chunks, Arc<Buffer>) {
+    if dense {
+        return (Chunks::Dense(part.entries.clone()), part.body.clone());
+    }
+    let (encoded, body) = codec::encode(part, geometry);
+    (Chunks::Encoded(encoded), Arc::new(body))
+}
+
+/// Takes the chunks out of a message, checking all of them.
+///
+/// # Errors
+/// Names the sender and what is wrong.
+pub fn unpack(message: &Message, chunks: Chunks, geometry: &[Geometry]) -> Result<Part> {
+    match chunks {
+        Chunks::Dense(entries) => {
+            codec::check_dense(message, &entries, geometry)?;
+            Ok(Part { entries, body: message.body.clone() })
+        }
+        Chunks::Encoded(encoded) => codec::decode(message, &encoded, geometry),
+    }
+}
+
+/// How a shard treats updates.
+#[derive(Debug)]
+pub enum Mode {
+    /// Keep a clock back until all lanes have committed it.
+    LockStep,
+    /// Add at once; with `eager`, push to all workers whenever the slowest lane moves on.
+    Arrival {
+        /// Push unasked.
+        eager: bool,
+    },
+}
+
+/// A pull that waits for lanes.
+#[derive(Debug)]
+struct Parked {
+    worker: usize,
+    table: u16,
+    wanted: u64,
+    version: u64,
+}
+
+/// The state of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    number: usize,
+    shards: usize,
+    workers: usize,
+    geometry: Vec<Geometry>,
+    dense: bool,
+    mode: Mode,
+    committed: Vec<u64>,
+    pending: BTreeMap<u64, Vec<(Node, Part)>>,
+    values: Option<Params>,
+    /// Version of the last change, by table and chunk.
+    changed: Vec<Vec<u64>>,
+    version: u64,
+    /// Version that each worker was last pushed, by worker and table.
+    pushed: Vec<Vec<u64>>,
+    parked: Vec<Parked>,
+}
+
+impl Shard {
+    /// Shard `number` of `shards` for `workers` workers and `lanes` lanes. `values` are the tables as they
+    /// start; shards in lock-step need none. `dense` where workers share memory with it.
+    pub fn new(
+        (number, shards): (usize, usize),
+        workers: usize,
+        lanes: usize,
+        geometry: Vec<Geometry>,
+        mode: Mode,
+        values: Option<Params>,
+        dense: bool,
+    ) -> Shard {
+        let changed = geometry.iter().map(|table| vec![0; table.chunks]).collect();
+        let pushed = vec![vec![0; geometry.len()]; workers];
+        let (committed, pending, parked) = (vec![0; lanes], BTreeMap::new(), Vec::new());
+        Shard {
+            number,
+            shards,
+            workers,
+            geometry,
+            dense,
+            mode,
+            committed,
+            pending,
+            values,
+            changed,
+            version: 0,
+            pushed,
+            parked,
+        }
+    }
+
+    /// Says that all lanes have done `clock` clocks already: a run goes on from a checkpoint.
+    pub fn start_at(&mut self, clock: u64) {
+        self.committed.fill(clock);
+    }
+
+    fn slowest(&self) -> u64 {
+        self.committed.iter().copied().min().unwrap_or(0)
+    }
+
+    fn push(
+        &mut self,
+        message: &Message,
+        lanes: Node,
+        clock: u64,
+        chunks: Chunks,
+        out: &mut Outbox,
+    ) -> Result<()> {
+        let range = lanes.start as usize..lanes.end as usize;
+        let Some(committed) = self.committed.get(range.clone()).filter(|lanes| !lanes.is_empty()) else {
+            return Err(message.bad(format!("lanes {range:?} of {}", self.committed.len())).into());
+        };
+        if committed.iter().all(|committed| *committed > clock) {
+            return Ok(()); // a copy of what was added before
+        }
+        if committed.iter().any(|committed| *committed != clock) {
+            let what = format!("clock {clock} of lanes {range:?}, which have committed {committed:?} clocks");
+            return Err(message.bad(what).into());
+        }
+        let before = self.slowest();
+        let part = unpack(message, chunks, &self.geometry)?;
+        self.committed[range].fill(clock + 1);
+        match self.mode {
+            Mode::LockStep => {
+                self.pending.entry(clock).or_default().push((lanes, part));
+                if self.slowest() > before {
+                    self.combine(clock, out);
+                }
+            }
+            Mode::Arrival { eager } => {
+                self.apply(&part);
+                if self.slowest() > before {
+                    self.answer_parked(out);
+                    if eager {
+                        self.push_all(out);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lock-step: every lane has committed `clock`.
+    fn combine(&mut self, clock: u64, out: &mut Outbox) {
+        let mut parts = self.pending.remove(&clock).unwrap_or_default();
+        parts.sort_by_key(|(node, _)| node.start);
+        let mut folder = Folder::new(self.committed.len());
+        let geometry = &self.geometry;
+        parts
+            .into_iter()
+            .for_each(|(node, part)| folder.push(node, part, |left, right| left.add(&right, geometry)));
+        let sum = folder.into_parts().pop().map(|(_, part)| part).unwrap_or_default();
+        let (chunks, body) = pack(&sum, geometry, self.dense);
+        let head = FromShard::Combined { shard: self.number as u16, clock, chunks };
+        let message = Message::shared(&head, body);
+        out.extend((0..self.workers).map(|worker| (worker, FROM_SHARD, message.clone())));
+    }
+
+    fn apply(&mut self, part: &Part) {
+        self.version += 1;
+        if let Some(values) = &mut self.values {
+            values.add(part, &self.geometry);
+        }
+        for entry in &part.entries {
+            self.changed[usize::from(entry.table)][entry.chunk as usize] = self.version;
+        }
+    }
+
+    fn answer_parked(&mut self, out: &mut Outbox) {
+        let slowest = self.slowest();
+        let (ready, parked) =
+            std::mem::take(&mut self.parked).into_iter().partition(|pull| pull.wanted <= slowest);
+        self.parked = parked;
+        ready
+            .into_iter()
+            .for_each(|pull: Parked| out.push(self.fresh(pull.worker, pull.table, pull.version, true)));
+    }
+
+    fn push_all(&mut self, out: &mut Outbox) {
+        for worker in 0..self.workers {
+            for table in 0..self.geometry.len() {
+                let version = std::mem::replace(&mut self.pushed[worker][table], self.version);
+                out.push(self.fresh(worker, table as u16, version, false));
+            }
+        }
+    }
+
+    /// The chunks of `table` that changed after `version`, for `worker`.
+    fn fresh(&self, worker: usize, table: u16, version: u64, answer: bool) -> (usize, Channel, Message) {
+        let number = usize::from(table);
+        let newer = self.changed[number].iter().enumerate().filter(|(_, changed)| **changed > version);
+        let wanted = newer.map(|(chunk, _)| (number, chunk));
+        let part = self.values.as_ref().map(|values| values.read(wanted, &self.geometry)).unwrap_or_default();
+        let (chunks, body) = pack(&part, &self.geometry, self.dense);
+        let (shard, committed) = (self.number as u16, self.committed.clone());
+        let head = FromShard::Fresh { shard, table, version: self.version, committed, answer, chunks };
+        (worker, FROM_SHARD, Message::shared(&head, body))
+    }
+
+    /// Whom the slowest lanes keep waiting, for messages: "lane 3 (clock 41)".
+    pub fn slowest_lane(&self) -> String {
+        let slowest = self.slowest();
+        let lane = self.committed.iter().position(|clock| *clock == slowest).unwrap_or(0);
+        format!("lane {lane} (clock {slowest})")
+    }
+
+    /// True if this shard owns `chunk` of `table`.
+    pub fn owns(&self, table: usize, chunk: usize) -> bool {
+        shard_of(table, chunk, self.shards) == self.number
+    }
+
+    fn handle_message(&mut self, message: &Message, out: &mut Outbox) -> Result<()> {
+        match message.head()? {
+            ToShard::Push { lanes, clock, chunks } => self.push(message, lanes, clock, chunks, out),
+            ToShard::Pull { table, wanted, version } => {
+                if usize::from(table) >= self.geometry.len() || message.from >= self.workers {
+                    return Err(message.bad(format!("a pull of table {table}")).into());
+                }
+                if wanted <= self.slowest() {
+                    out.push(self.fresh(message.from, table, version, true));
+                } else {
+                    self.parked.push(Parked { worker: message.from, table, wanted, version });
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Service for Shard {
+    fn handle(&mut self, message: Message, out: &mut Outbox) -> dunlin_comm::Result<()> {
+        self.handle_message(&message, out).map_err(|error| match error {
+            Error::Comm(error) => error,
+            other => dunlin_comm::Error::Body(other.to_string()),
+        })
+    }
+
+    fn as_any(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+}
