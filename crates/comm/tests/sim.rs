@@ -372,6 +372,94 @@ fn a_bad_configuration_is_refused() {
     assert!(matches!(outcome, Err(Error::Launch(_))), "{outcome:?}");
 }
 
+/// When rank 1 receives each of the megabytes that rank 0 sends at these milliseconds.
+fn arrivals(fault: Fault, sent: &[u64]) -> Vec<f64> {
+    let config = SimConfig { faults: vec![fault], ..exact(2) };
+    let (times, report) = run_sim(&config, |comm| {
+        let mut times = Vec::new();
+        for at in sent {
+            if comm.rank() == 1 {
+                comm.recv(MAIL, Some(0), "a megabyte")?;
+                times.push(comm.now().seconds());
+                continue;
+            }
+            let wait = Time(at * 1_000_000).since(comm.now());
+            comm.compute(wait);
+            let body = Buffer::zeroed(1_000_000 - dunlin_comm::wire::HEADER_BYTES);
+            comm.send(1, MAIL, Message::new(&(), body))?;
+        }
+        match comm.rank() {
+            // Rank 0 stays until all is there: who has ended has no connections that could break.
+            0 => drop(comm.recv(MAIL, Some(1), "the thanks")?),
+            _ => comm.send(0, MAIL, message(&[]))?,
+        }
+        Ok(times)
+    });
+    assert_eq!(report.fired, config.faults);
+    times.expect("nobody is lost").swap_remove(1)
+}
+
+#[test]
+fn delay_and_reconnect_move_frames_by_what_they_say() {
+    let near = |got: Vec<f64>, expected: &[f64]| {
+        let close = got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-8);
+        assert!(close && got.len() == expected.len(), "{got:?} is not {expected:?}");
+    };
+    let (from, until) = (Time(0), Time(1_000_000));
+    let late = Fault::Delay { a: 1, b: 0, from, until, extra_seconds: 1.0 };
+    near(arrivals(late, &[0, 2]), &[1.0081, 1.0161]); // the second is on time, but must not overtake
+    let broken = Fault::Reconnect { a: 1, b: 0, at: Time(4_000_000) };
+    near(arrivals(broken.clone(), &[0]), &[0.0161]); // half of it was wasted, and the NIC's time for the rest
+    near(arrivals(broken, &[5]), &[0.0131]); // not yet sent
+    let doubling = Fault::Reconnect { a: 1, b: 0, at: Time(50_000_000) };
+    near(arrivals(doubling, &[0, 51]), &[0.0081, 0.0662]); // a handshake and the first once more
+}
+
+#[test]
+fn nothing_leaves_a_rank_after_it_stopped_and_it_is_told_when_the_run_ends() {
+    for (fault, cause) in [
+        (Fault::Crash { rank: 0, at: Time(5_000_000) }, "it crashed"),
+        (Fault::Silence { rank: 0, at: Time(5_000_000) }, "no sign of life"),
+    ] {
+        let mut config = exact(2);
+        config.network.latency_seconds = 1.0;
+        config.faults = vec![fault];
+        let (outcome, report) = run_sim(&config, |comm| {
+            if comm.rank() == 0 {
+                comm.send(1, MAIL, message(&[1]))?;
+                comm.compute(Duration::from_millis(10)); // dead in the middle of it
+                comm.send(1, MAIL, message(&[2]))?;
+                return comm.barrier();
+            }
+            comm.recv(MAIL, Some(0), "what was sent before")?;
+            comm.recv(MAIL, Some(0), "what was sent after").map(drop)
+        });
+        assert_eq!(report.frames_delivered, 1);
+        let text = outcome.expect_err("rank 0 is lost").to_string();
+        assert!(text.starts_with(&format!("rank 0 was lost: {cause}")), "{text}");
+    }
+}
+
+#[test]
+fn a_look_sees_all_that_happened_up_to_now() {
+    let mut config = exact(2);
+    config.network =
+        Network { bandwidth_bits_per_second: f64::INFINITY, latency_seconds: 0.001, jitter: 0.0 };
+    let (found, _) = run_sim(&config, |comm| {
+        if comm.rank() == 0 {
+            comm.compute(Duration::from_millis(1));
+            comm.send(1, MAIL, message(&[]))?;
+            return Ok([false; 2]);
+        }
+        comm.compute(Duration::from_nanos(1_990_000));
+        let early = comm.try_recv(MAIL, None)?.is_some();
+        let rest = Time(2_000_000).since(comm.now());
+        comm.compute(rest);
+        Ok([early, comm.try_recv(MAIL, None)?.is_some()])
+    });
+    assert_eq!(found.unwrap()[1], [false, true]);
+}
+
 #[test]
 fn a_cut_between_ranks_that_have_ended_harms_nobody() {
     let cut = |at| {
