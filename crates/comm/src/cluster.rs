@@ -2,15 +2,22 @@
 
 use crate::comm::Comm;
 use crate::link::memory::Hub;
+use crate::link::sim::SimConfig;
 use crate::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+mod sim;
+
+pub use sim::run_sim;
 
 /// Where the ranks live. The code they run is the same.
 #[derive(Clone, Debug)]
 pub enum Cluster {
     /// Threads of this process.
     Threads(usize),
+    /// Threads of this process that take turns, in virtual time.
+    Sim(SimConfig),
 }
 
 /// What a rank runs when it may have to start in a fresh process: plain data and a body, found by name.
@@ -31,6 +38,7 @@ impl Cluster {
     pub fn ranks(&self) -> usize {
         match self {
             Cluster::Threads(ranks) => *ranks,
+            Cluster::Sim(config) => config.ranks,
         }
     }
 
@@ -42,6 +50,7 @@ impl Cluster {
     pub fn run_closure<T: Send>(&self, body: impl Fn(&mut Comm) -> Result<T> + Sync) -> Result<Vec<T>> {
         match self {
             Cluster::Threads(ranks) => run_threads(*ranks, &body),
+            Cluster::Sim(config) => run_sim(config, body).0,
         }
     }
 
@@ -51,7 +60,7 @@ impl Cluster {
     /// The first error of any rank; a panic counts as one.
     pub fn run<J: Job>(&self, job: &J) -> Result<Vec<J::Out>> {
         match self {
-            Cluster::Threads(_) => self.run_closure(|comm| job.body(comm)),
+            Cluster::Threads(_) | Cluster::Sim(_) => self.run_closure(|comm| job.body(comm)),
         }
     }
 }

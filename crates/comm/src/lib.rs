@@ -20,4 +20,5 @@ pub use buffer::Buffer;
 pub use cluster::Cluster;
 pub use comm::{Channel, Comm, Message, Outbox, Service};
 pub use error::{Error, Lost, Result};
+pub use link::sim::{Fault, Network, SimConfig, Stragglers};
 pub use time::Time;

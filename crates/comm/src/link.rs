@@ -1,6 +1,7 @@
 //! Frames between ranks. One implementation for each place where ranks can live.
 
 pub mod memory;
+pub mod sim;
 
 use crate::wire::Frame;
 use crate::{Result, Service, Time};
