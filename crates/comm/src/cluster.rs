@@ -1,6 +1,7 @@
 //! [`Cluster`]: where the ranks live.
 
 use crate::comm::Comm;
+use crate::launch::{hosts::Hosts, processes::Processes};
 use crate::link::memory::Hub;
 use crate::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,6 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub enum Cluster {
     /// Threads of this process.
     Threads(usize),
+    /// Processes of this host, over TCP on loopback.
+    Processes(Processes),
+    /// Processes at known addresses, over TCP.
+    Hosts(Hosts),
 }
 
 /// What a rank runs when it may have to start in a fresh process: plain data and a body, found by name.
@@ -27,10 +32,17 @@ pub trait Job: Serialize + DeserializeOwned + Sync {
 }
 
 impl Cluster {
+    /// `ranks` processes of this host.
+    pub fn processes(ranks: usize) -> Cluster {
+        Cluster::Processes(Processes::new(ranks))
+    }
+
     /// The number of ranks.
     pub fn ranks(&self) -> usize {
         match self {
             Cluster::Threads(ranks) => *ranks,
+            Cluster::Processes(processes) => processes.ranks,
+            Cluster::Hosts(hosts) => hosts.addresses.len(),
         }
     }
 
@@ -42,16 +54,23 @@ impl Cluster {
     pub fn run_closure<T: Send>(&self, body: impl Fn(&mut Comm) -> Result<T> + Sync) -> Result<Vec<T>> {
         match self {
             Cluster::Threads(ranks) => run_threads(*ranks, &body),
+            Cluster::Processes(_) | Cluster::Hosts(_) => Err(Error::Launch(
+                "a closure cannot be sent to another process; run a Job there, which is found by its name"
+                    .into(),
+            )),
         }
     }
 
-    /// Runs `job` on every rank and returns what each returned, in rank order.
+    /// Runs `job` on every rank and returns what each returned, in rank order. With [`Cluster::Hosts`] only
+    /// rank 0 gets that, and the job is rank 0's; the other processes get an empty list.
     ///
     /// # Errors
     /// The first error of any rank; a panic counts as one.
     pub fn run<J: Job>(&self, job: &J) -> Result<Vec<J::Out>> {
         match self {
             Cluster::Threads(_) => self.run_closure(|comm| job.body(comm)),
+            Cluster::Processes(processes) => processes.run(job),
+            Cluster::Hosts(hosts) => hosts.run(job),
         }
     }
 }
