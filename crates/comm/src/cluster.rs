@@ -1,6 +1,7 @@
 //! [`Cluster`]: where the ranks live.
 
 use crate::comm::Comm;
+use crate::launch::{hosts::Hosts, processes::Processes};
 use crate::link::memory::Hub;
 use crate::link::sim::SimConfig;
 use crate::{Error, Result};
@@ -18,6 +19,10 @@ pub enum Cluster {
     Threads(usize),
     /// Threads of this process that take turns, in virtual time.
     Sim(SimConfig),
+    /// Processes of this host, over TCP on loopback.
+    Processes(Processes),
+    /// Processes at known addresses, over TCP.
+    Hosts(Hosts),
 }
 
 /// What a rank runs when it may have to start in a fresh process: plain data and a body, found by name.
@@ -34,11 +39,18 @@ pub trait Job: Serialize + DeserializeOwned + Sync {
 }
 
 impl Cluster {
+    /// `ranks` processes of this host.
+    pub fn processes(ranks: usize) -> Cluster {
+        Cluster::Processes(Processes::new(ranks))
+    }
+
     /// The number of ranks.
     pub fn ranks(&self) -> usize {
         match self {
             Cluster::Threads(ranks) => *ranks,
             Cluster::Sim(config) => config.ranks,
+            Cluster::Processes(processes) => processes.ranks,
+            Cluster::Hosts(hosts) => hosts.addresses.len(),
         }
     }
 
@@ -51,16 +63,23 @@ impl Cluster {
         match self {
             Cluster::Threads(ranks) => run_threads(*ranks, &body),
             Cluster::Sim(config) => run_sim(config, body).0,
+            Cluster::Processes(_) | Cluster::Hosts(_) => Err(Error::Launch(
+                "a closure cannot be sent to another process; run a Job there, which is found by its name"
+                    .into(),
+            )),
         }
     }
 
-    /// Runs `job` on every rank and returns what each returned, in rank order.
+    /// Runs `job` on every rank and returns what each returned, in rank order. With [`Cluster::Hosts`] only
+    /// rank 0 gets that, and the job is rank 0's; the other processes get an empty list.
     ///
     /// # Errors
     /// The first error of any rank; a panic counts as one.
     pub fn run<J: Job>(&self, job: &J) -> Result<Vec<J::Out>> {
         match self {
             Cluster::Threads(_) | Cluster::Sim(_) => self.run_closure(|comm| job.body(comm)),
+            Cluster::Processes(processes) => processes.run(job),
+            Cluster::Hosts(hosts) => hosts.run(job),
         }
     }
 }

@@ -17,6 +17,8 @@ impl Channel {
     pub const SERVICE: Channel = Channel(0);
     /// The collectives of this crate.
     pub const COLLECTIVE: Channel = Channel(1);
+    /// What a rank in another process returns.
+    pub(crate) const RESULT: Channel = Channel(2);
     /// First channel that is free for users of this crate.
     pub const USER: Channel = Channel(16);
 }

@@ -5,13 +5,16 @@
 //! time. A rank's code is the same on all of them.
 //!
 //! Reading order: [`buffer`] (aligned bytes), [`time`] (the only clock), [`wire`] (the frame), [`link`]
-//! (frames between ranks: memory, tcp, sim), [`comm`] (the handle), [`collective`], [`cluster`].
+//! (frames between ranks: memory, tcp, sim), [`comm`] (the handle), [`collective`], [`control`] (who is alive),
+//! [`launch`] (how processes find each other), [`cluster`].
 
 pub mod buffer;
 pub mod cluster;
 pub mod collective;
 pub mod comm;
+pub mod control;
 pub mod error;
+pub mod launch;
 pub mod link;
 pub mod time;
 pub mod wire;
@@ -20,5 +23,7 @@ pub use buffer::Buffer;
 pub use cluster::Cluster;
 pub use comm::{Channel, Comm, Message, Outbox, Service};
 pub use error::{Error, Lost, Result};
+pub use launch::hosts::Hosts;
+pub use launch::processes::{JobEntry, Processes, child, job};
 pub use link::sim::{Fault, Network, SimConfig, Stragglers};
 pub use time::Time;

@@ -1,7 +1,9 @@
 //! Frames between ranks. One implementation for each place where ranks can live.
 
+pub(crate) mod connection;
 pub mod memory;
 pub mod sim;
+pub mod tcp;
 
 use crate::wire::Frame;
 use crate::{Result, Service, Time};

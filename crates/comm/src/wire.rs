@@ -168,16 +168,32 @@ impl Header {
         Ok(Header { bytes: *bytes, kind, head_bytes, body_bytes })
     }
 
+    /// A hasher that has seen what the checksum covers of this header. A reader feeds it head and body as they
+    /// arrive, while they are still in the cache.
+    pub fn hasher(&self) -> Xxh3 {
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.bytes[..32]);
+        hasher
+    }
+
     /// Puts the frame together once head and body have arrived.
     ///
     /// # Errors
     /// [`Error::BadFrame`] if a length or the checksum does not agree.
     pub fn finish(&self, head: Vec<u8>, body: Buffer) -> Result<Frame> {
+        let found = checksum(&self.bytes[..32], &head, body.bytes());
+        self.finish_hashed(head, body, found)
+    }
+
+    /// Like [`Header::finish`], with the checksum `found` by a [`Header::hasher`] that was fed all of it.
+    ///
+    /// # Errors
+    /// [`Error::BadFrame`] if a length or the checksum does not agree.
+    pub fn finish_hashed(&self, head: Vec<u8>, body: Buffer, found: u64) -> Result<Frame> {
         if head.len() != self.head_bytes || body.len() != self.body_bytes {
             return Err(Error::BadFrame("head or body is incomplete".into()));
         }
         let b = &self.bytes;
-        let found = checksum(&b[..32], &head, body.bytes());
         let sent = u64::from_le_bytes([b[32], b[33], b[34], b[35], b[36], b[37], b[38], b[39]]);
         if found != sent {
             return Err(Error::BadFrame(format!("checksum {found:016x}, the sender wrote {sent:016x}")));

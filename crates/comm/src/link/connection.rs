@@ -1,0 +1,332 @@
+//! A framed connection that never blocks: bytes in and frames out, and the reverse.
+//!
+//! Large bodies are read straight into the buffer that the receiver gets, and written from the buffer that the
+//! sender gave. Small frames come through a stage, many to a system call. The checksum is taken piece by piece
+//! as bytes arrive, while they are in the cache.
+
+use crate::wire::{Frame, HEADER_BYTES, Header, Kind};
+use crate::{Buffer, Error, Result};
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Bytes of the stage. Of each large frame up to this much is copied twice, so it is kept small.
+const STAGE_BYTES: usize = 16 << 10;
+/// Most bytes of a body read at once, so that its checksum is taken in the cache.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Most frames that one write gathers.
+const GATHERED: usize = 8;
+
+/// How a look at a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Some bytes arrived.
+    Some,
+    /// Nothing has arrived.
+    Nothing,
+    /// The peer has closed the connection.
+    Closed,
+}
+
+/// Waits until one of `sources` is ready or `timeout` has passed. An interrupted wait counts as ready.
+pub(crate) fn wait(sources: &mut [PollFd<'_>], timeout: Duration) {
+    let timeout = timeout.min(Duration::from_secs(3600)); // far future deadlines overflow the system's type
+    let limit = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+    let _ = poll(sources, Some(&limit)); // what failed shows when the source is read
+}
+
+/// Buffers that were delivered and may come back: the pool keeps a share of each, and takes those that nobody
+/// else holds any more.
+#[derive(Default)]
+pub(crate) struct Pool {
+    lent: VecDeque<Arc<Buffer>>,
+    bytes: usize,
+}
+
+impl Pool {
+    /// Smaller buffers are left to the allocator.
+    const LEAST: usize = 16 << 10;
+    /// Most bytes that the pool keeps alive.
+    const MOST: usize = 32 << 20;
+
+    /// A buffer of `length` bytes with any content.
+    fn take(&mut self, length: usize) -> Buffer {
+        let fits = |b: &Arc<Buffer>| {
+            Arc::strong_count(b) == 1 && b.len() >= length / 2 && b.len() <= length.saturating_mul(2)
+        };
+        let found = if length < Self::LEAST { None } else { self.lent.iter().position(fits) };
+        let shared = found.and_then(|at| self.lent.remove(at));
+        self.bytes -= shared.as_ref().map_or(0, |b| b.len());
+        match shared.and_then(Arc::into_inner) {
+            Some(mut buffer) => {
+                buffer.resize(length);
+                buffer
+            }
+            None => Buffer::zeroed(length),
+        }
+    }
+
+    /// Remembers a buffer that goes out.
+    fn lend(&mut self, buffer: &Arc<Buffer>) {
+        if buffer.len() < Self::LEAST || buffer.len() > Self::MOST {
+            return;
+        }
+        self.lent.push_back(buffer.clone());
+        self.bytes += buffer.len();
+        while self.bytes > Self::MOST {
+            self.bytes -= self.lent.pop_front().map_or(self.bytes, |b| b.len());
+        }
+    }
+}
+
+/// A frame that has not arrived in full.
+struct Partial {
+    header: Header,
+    hasher: Xxh3,
+    head: Vec<u8>,
+    body: Buffer,
+    body_filled: usize,
+}
+
+impl Partial {
+    fn new(header: Header, pool: &mut Pool) -> Partial {
+        let body = pool.take(header.body_bytes);
+        let head = Vec::with_capacity(header.head_bytes);
+        Partial { hasher: header.hasher(), head, body, body_filled: 0, header }
+    }
+
+    /// Takes what belongs to this frame from the front of `bytes`; returns how many that were.
+    fn absorb(&mut self, bytes: &[u8]) -> usize {
+        let (head, rest) = bytes.split_at(bytes.len().min(self.header.head_bytes - self.head.len()));
+        self.hasher.update(head);
+        self.head.extend_from_slice(head);
+        let body = &rest[..rest.len().min(self.body_missing())];
+        self.body.bytes_mut()[self.body_filled..][..body.len()].copy_from_slice(body);
+        self.body_arrived(body.len());
+        head.len() + body.len()
+    }
+
+    fn body_missing(&self) -> usize {
+        self.body.len() - self.body_filled
+    }
+
+    /// Counts `length` more bytes that are in the body.
+    fn body_arrived(&mut self, length: usize) {
+        self.hasher.update(&self.body.bytes()[self.body_filled..][..length]);
+        self.body_filled += length;
+    }
+
+    fn head_is_complete(&self) -> bool {
+        self.head.len() == self.header.head_bytes
+    }
+
+    fn is_complete(&self) -> bool {
+        self.head_is_complete() && self.body_missing() == 0
+    }
+}
+
+/// Turns bytes into frames, however they are cut.
+pub(crate) struct Reader {
+    stage: Box<[u8]>,
+    /// Bytes in the stage that wait to be understood: less than a header, and none while a frame is partial.
+    staged: usize,
+    partial: Option<Partial>,
+}
+
+impl Reader {
+    pub(crate) fn new() -> Reader {
+        Reader { stage: vec![0; STAGE_BYTES].into(), staged: 0, partial: None }
+    }
+
+    /// Reads once from `source` and appends the frames that are complete to `ready`.
+    ///
+    /// # Errors
+    /// [`Error::BadFrame`] for bytes that are no frame; [`Error::Io`]. The reader is of no use after that.
+    pub(crate) fn fill(
+        &mut self,
+        source: &mut impl Read,
+        pool: &mut Pool,
+        ready: &mut VecDeque<Frame>,
+    ) -> Result<Progress> {
+        let direct = self.partial.as_ref().is_some_and(Partial::head_is_complete);
+        let outcome = loop {
+            let outcome = if direct { self.read_body(source) } else { self.read_stage(source) };
+            match outcome {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        match outcome {
+            Ok(0) => Ok(Progress::Closed),
+            Ok(_) => self.understand(pool, ready).map(|()| Progress::Some),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Progress::Nothing),
+            Err(source) => Err(Error::Io { what: "reading".into(), source }),
+        }
+    }
+
+    fn read_stage(&mut self, source: &mut impl Read) -> std::io::Result<usize> {
+        let count = source.read(&mut self.stage[self.staged..])?;
+        self.staged += count;
+        Ok(count)
+    }
+
+    /// Reads into the body of the partial frame, and what follows it into the stage.
+    fn read_body(&mut self, source: &mut impl Read) -> std::io::Result<usize> {
+        let Some(partial) = &mut self.partial else { return self.read_stage(source) };
+        let missing = partial.body_missing();
+        let room = missing.min(CHUNK_BYTES);
+        let rest = &mut partial.body.bytes_mut()[partial.body_filled..][..room];
+        let count = if room == missing {
+            source.read_vectored(&mut [IoSliceMut::new(rest), IoSliceMut::new(&mut self.stage)])?
+        } else {
+            source.read(rest)?
+        };
+        partial.body_arrived(count.min(room));
+        self.staged = count.saturating_sub(room);
+        Ok(count)
+    }
+
+    /// Makes frames of what is there.
+    fn understand(&mut self, pool: &mut Pool, ready: &mut VecDeque<Frame>) -> Result<()> {
+        let mut start = 0;
+        loop {
+            let mut partial = match self.partial.take() {
+                Some(partial) => partial,
+                None => {
+                    let rest = &self.stage[start..self.staged];
+                    let Some(header) = rest.first_chunk::<HEADER_BYTES>() else { break };
+                    let partial = Partial::new(Header::decode(header)?, pool);
+                    start += HEADER_BYTES;
+                    partial
+                }
+            };
+            start += partial.absorb(&self.stage[start..self.staged]);
+            if !partial.is_complete() {
+                self.partial = Some(partial);
+                break;
+            }
+            let frame = partial.header.finish_hashed(partial.head, partial.body, partial.hasher.digest())?;
+            pool.lend(&frame.body);
+            ready.push_back(frame);
+        }
+        self.stage.copy_within(start..self.staged, 0);
+        self.staged -= start;
+        Ok(())
+    }
+}
+
+/// A frame on its way out.
+struct Outgoing {
+    header: [u8; HEADER_BYTES],
+    frame: Frame,
+    written: usize,
+}
+
+impl Outgoing {
+    /// What is still to be written, as up to three pieces.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut skip = self.written;
+        [&self.header[..], &self.frame.head[..], self.frame.body.bytes()].into_iter().filter_map(
+            move |piece| {
+                let rest = &piece[skip.min(piece.len())..];
+                skip = skip.saturating_sub(piece.len());
+                (!rest.is_empty()).then_some(rest)
+            },
+        )
+    }
+}
+
+/// A connection to one peer and what waits on both of its sides.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    reader: Reader,
+    queue: VecDeque<Outgoing>,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream) -> Result<Connection> {
+        stream.set_nonblocking(true).map_err(Error::io("making a connection non-blocking"))?;
+        stream.set_nodelay(true).map_err(Error::io("setting TCP_NODELAY"))?;
+        Ok(Connection { stream, reader: Reader::new(), queue: VecDeque::new() })
+    }
+
+    /// Queues `frame`, and writes at once as much as the system takes if nothing waits before it.
+    ///
+    /// # Errors
+    /// [`Error::BadFrame`] if it is over a limit; [`Error::Io`] if the connection is broken.
+    pub(crate) fn push(&mut self, frame: Frame) -> Result<()> {
+        let header = frame.encode_header()?;
+        let first = self.queue.is_empty();
+        self.queue.push_back(Outgoing { header, frame, written: 0 });
+        if first { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes as much of the queue as the system takes now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the connection is broken.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 3 * GATHERED];
+            let mut used = 0;
+            for piece in self.queue.iter().take(GATHERED).flat_map(Outgoing::pieces) {
+                slices[used] = IoSlice::new(piece);
+                used += 1;
+            }
+            // Not a plain write: a program may have chosen to be ended by SIGPIPE, for its standard output.
+            let mut nothing = SendAncillaryBuffer::default();
+            match sendmsg(&self.stream, &slices[..used], &mut nothing, SendFlags::NOSIGNAL) {
+                Ok(count) => self.written(count),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(errno) => return Err(Error::Io { what: "writing".into(), source: errno.into() }),
+            }
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, mut count: usize) {
+        while let Some(first) = self.queue.front_mut() {
+            let left = first.frame.wire_bytes() - first.written;
+            if count < left {
+                first.written += count;
+                return;
+            }
+            count -= left;
+            self.queue.pop_front();
+        }
+    }
+
+    /// True while something waits to be written.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Forgets what waits to be written.
+    pub(crate) fn discard(&mut self) {
+        self.queue.clear();
+    }
+
+    /// Reads once and appends the frames that are complete to `ready`.
+    ///
+    /// # Errors
+    /// As [`Reader::fill`].
+    pub(crate) fn fill(&mut self, pool: &mut Pool, ready: &mut VecDeque<Frame>) -> Result<Progress> {
+        self.reader.fill(&mut &self.stream, pool, ready)
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+/// A frame of the link's own, without a body.
+pub(crate) fn note(kind: Kind, from: usize, to: usize, head: Vec<u8>) -> Frame {
+    let body = Arc::new(Buffer::new());
+    Frame { kind, from: from as u16, to: to as u16, channel: 0, view: 0, sequence: 0, head, body }
+}

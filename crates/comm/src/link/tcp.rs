@@ -1,0 +1,245 @@
+//! Ranks in different processes: one TCP connection between each two of them.
+//!
+//! Whoever waits drives all connections of its process, in both directions: a send writes what the system
+//! takes at once and queues the rest, and a wait goes on writing while it reads. So two ranks that send each
+//! other more than the system buffers cannot block each other. The price: what is queued waits while its rank
+//! computes.
+//!
+//! A wait first looks again and again for some microseconds, which is cheaper than to sleep and be woken, but
+//! only where every rank of this host has a processor of its own.
+
+use super::Link;
+use super::connection::{Connection, Pool, Progress, note, wait};
+use crate::control::{Control, silence};
+use crate::time::Clock;
+use crate::wire::{Frame, Kind};
+use crate::{Error, Result, Time};
+use rustix::event::{PollFd, PollFlags};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a wait looks before it sleeps, where it may.
+const SPIN: Duration = Duration::from_micros(60);
+/// Up to this many connections are looked at by reading them; more are asked about all at once.
+const READ_TO_LOOK: usize = 2;
+
+/// One peer of the mesh.
+struct Peer {
+    rank: usize,
+    connection: Connection,
+    /// It said goodbye: it sends nothing more, and its end may close.
+    is_gone: bool,
+    is_closed: bool,
+}
+
+/// A process's end of the mesh.
+pub struct TcpLink {
+    rank: usize,
+    peers: Vec<Peer>,
+    /// Place of each rank in `peers`; the own rank has none.
+    places: Vec<Option<usize>>,
+    control: Control,
+    clock: Clock,
+    pool: Pool,
+    ready: VecDeque<Frame>,
+    spin: Duration,
+    bytes_sent: u64,
+}
+
+impl TcpLink {
+    /// The link of `rank` over `connections` (rank and connection, for all other ranks), which also drives its
+    /// `control` connection. `spins` where each rank of this host has a processor.
+    pub(crate) fn new(
+        rank: usize,
+        connections: Vec<(usize, Connection)>,
+        control: Control,
+        spins: bool,
+    ) -> TcpLink {
+        let mut places = vec![None; connections.len() + 1];
+        let peer = |(at, (rank, connection)): (usize, (usize, Connection))| {
+            places[rank] = Some(at);
+            Peer { rank, connection, is_gone: false, is_closed: false }
+        };
+        let peers = connections.into_iter().enumerate().map(peer).collect();
+        let clock = control.shared.clock();
+        let spin = if spins { SPIN } else { Duration::ZERO };
+        TcpLink {
+            rank,
+            peers,
+            places,
+            control,
+            clock,
+            pool: Pool::default(),
+            ready: VecDeque::new(),
+            spin,
+            bytes_sent: 0,
+        }
+    }
+
+    /// Looks once at every connection and at what waits to be written; true if anything moved.
+    fn look(&mut self) -> bool {
+        if self.peers.len() > READ_TO_LOOK {
+            return self.wait(Duration::ZERO);
+        }
+        let moved = (0..self.peers.len()).filter(|&at| self.serve(at)).count();
+        moved > 0
+    }
+
+    /// Waits until a connection is ready, the control thread rings or `timeout` has passed, and serves what is
+    /// ready; true if anything moved.
+    fn wait(&mut self, timeout: Duration) -> bool {
+        let open: Vec<usize> = (0..self.peers.len()).filter(|&at| !self.peers[at].is_closed).collect();
+        let mut sources = Vec::with_capacity(open.len() + 1);
+        for &at in &open {
+            let connection = &self.peers[at].connection;
+            let writing = if connection.is_writing() { PollFlags::OUT } else { PollFlags::empty() };
+            sources.push(PollFd::new(connection.stream(), PollFlags::IN | writing));
+        }
+        sources.push(PollFd::new(&self.control.bell, PollFlags::IN));
+        wait(&mut sources, timeout);
+        let is_ready = |source: &PollFd<'_>| !source.revents().is_empty();
+        let ready: Vec<bool> = sources.iter().map(is_ready).collect();
+        if ready.last() == Some(&true) {
+            silence(&self.control.bell);
+        }
+        let moved = open.into_iter().zip(ready).filter(|&(at, ready)| ready && self.serve(at)).count();
+        moved > 0
+    }
+
+    /// Writes and reads what can be at once; true if anything arrived. A broken connection is reported.
+    fn serve(&mut self, at: usize) -> bool {
+        let peer = &mut self.peers[at];
+        if peer.is_closed {
+            return false;
+        }
+        let before = self.ready.len();
+        // What a peer said before it closed counts, so a failed write is left for the read to find.
+        let _ = peer.connection.flush();
+        let cause = match peer.connection.fill(&mut self.pool, &mut self.ready) {
+            Ok(Progress::Nothing) => return false,
+            Ok(Progress::Some) => self.check_arrived(at, before).err(),
+            Ok(Progress::Closed) | Err(Error::Io { .. }) => Some("its connection closed".to_string()),
+            Err(error) => Some(format!("it sent rank {} a {error}", self.rank)),
+        };
+        let Some(cause) = cause else { return true };
+        let peer = &mut self.peers[at];
+        peer.is_closed = true;
+        peer.connection.discard();
+        if !peer.is_gone {
+            self.control.shared.accuse(peer.rank, cause);
+        }
+        true
+    }
+
+    /// Keeps the data among the frames of peer `at` that are in `ready` from `first` on.
+    fn check_arrived(&mut self, at: usize, first: usize) -> std::result::Result<(), String> {
+        let peer = &mut self.peers[at];
+        let mut index = first;
+        while let Some(frame) = self.ready.get(index) {
+            match frame.kind {
+                Kind::Data if usize::from(frame.from) == peer.rank => index += 1,
+                Kind::Goodbye => {
+                    peer.is_gone = true;
+                    self.ready.remove(index);
+                }
+                kind => {
+                    let from = frame.from;
+                    self.ready.truncate(index);
+                    return Err(format!(
+                        "it sent rank {} a frame of kind {kind:?} from rank {from}",
+                        self.rank
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a frame for peer `at`; one that is gone will not miss it.
+    fn push(&mut self, at: usize, frame: Frame) -> Result<()> {
+        let peer = &mut self.peers[at];
+        if peer.is_closed {
+            return Ok(());
+        }
+        let bytes = frame.wire_bytes() as u64;
+        match peer.connection.push(frame) {
+            Err(Error::Io { .. }) => {} // shows when the connection is read next
+            outcome => outcome?,
+        }
+        self.bytes_sent += bytes;
+        Ok(())
+    }
+
+    /// True while a wait makes sense after a fruitless look: the rank's connections are looked at without
+    /// sleeping until `spin_end`.
+    fn spin(&mut self, deadline: Time) -> bool {
+        let mut end = (self.clock.now() + self.spin).min(deadline);
+        while self.ready.is_empty() && self.clock.now() < end && self.control.shared.check().is_ok() {
+            if self.look() {
+                end = (self.clock.now() + self.spin).min(deadline);
+            }
+        }
+        !self.ready.is_empty()
+    }
+}
+
+impl Link for TcpLink {
+    fn send(&mut self, frame: Frame) -> Result<()> {
+        self.control.shared.check()?;
+        self.control.shared.moved();
+        let to = usize::from(frame.to);
+        match self.places.get(to).copied().flatten() {
+            Some(at) => self.push(at, frame),
+            None => Err(Error::BadFrame(format!("for rank {to} of {}", self.places.len()))),
+        }
+    }
+
+    fn receive(&mut self, deadline: Time) -> Result<Option<Frame>> {
+        self.control.shared.moved();
+        loop {
+            self.control.shared.check()?;
+            if let Some(frame) = self.ready.pop_front() {
+                return Ok(Some(frame));
+            }
+            let now = self.clock.now();
+            if now >= deadline {
+                while self.look() && self.ready.is_empty() {}
+                return Ok(self.ready.pop_front());
+            }
+            if !self.spin(deadline) {
+                self.wait(deadline.since(now));
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn describe(&mut self, held: &str) {
+        self.control.shared.moved();
+        self.control.shared.describe(held);
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Also waits until all peers have said goodbye, so that no connection closes on bytes that somebody still
+    /// needs; as long as they live, and their signs of life tell, that may take them.
+    fn finish(&mut self) -> Result<()> {
+        for at in 0..self.peers.len() {
+            let goodbye = note(Kind::Goodbye, self.rank, self.peers[at].rank, Vec::new());
+            self.push(at, goodbye)?;
+        }
+        let is_done = |peer: &Peer| peer.is_closed || (peer.is_gone && !peer.connection.is_writing());
+        while !self.peers.iter().all(is_done) {
+            self.control.shared.check()?;
+            self.wait(Duration::from_secs(1));
+            self.ready.clear(); // nobody will ask for it any more
+        }
+        self.control.shared.check()?;
+        self.control.close(true);
+        Ok(())
+    }
+}
