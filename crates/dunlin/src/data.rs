@@ -3,8 +3,26 @@
 //! A reader turns a file into [`Data`]; [`Data::blocks`] are cut by rows (users, documents) so that all have
 //! about the same number of entries, and dealt contiguously to lanes. A block is the unit of work, of random
 //! streams and of local state.
+//!
+//! Reading order: [`read()`] (the entry), one file per format (`svmlight`, `ratings`, `docword`, `idx`, `csv`,
+//! `synth`), `labelled` (rows to blocks), [`cut()`], `input` (files, packing), `text` (numbers).
 
 use serde::{Deserialize, Serialize};
+
+mod csv;
+mod cut;
+mod docword;
+mod idx;
+mod input;
+mod labelled;
+mod ratings;
+mod read;
+mod svmlight;
+mod synth;
+mod text;
+
+pub use cut::cut;
+pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_noting, write};
 
 /// What kind of data a block holds; a model says which it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +169,8 @@ pub struct Names {
     pub rows: Vec<String>,
     /// Name of each column (item, word, feature of a CSV header); empty if columns are just numbered from 0.
     pub columns: Vec<String>,
+    /// Name of each class, where labels are words; empty if they are the whole numbers of [`Shape::classes`].
+    pub classes: Vec<String>,
 }
 
 /// A data set, cut into blocks.

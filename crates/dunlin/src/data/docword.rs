@@ -1,0 +1,287 @@
+//! The bag-of-words format of the UCI repository: three header lines (documents, words, entries), then
+//! `document word count` a line, both ids from 1, documents ascending. The vocabulary is a file of its own: line
+//! n names word n.
+
+use super::cut::{Pile, cut};
+use super::input::{Input, bare_name, find_packed};
+use super::labelled::offsets;
+use super::text::{Parsed, grouped, show, whole, words};
+use super::{Block, Contents, Data, Documents, Kind, Names, Notes, ReadOptions, Shape};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The most documents or words.
+const MOST: u64 = i32::MAX as u64;
+
+/// Documents as they are made. Words go in with [`Bags::word`], then [`Bags::end_document`] ends the document.
+#[derive(Debug, Default)]
+pub(super) struct Bags {
+    lengths: Vec<u64>,
+    tokens: Vec<u64>,
+    words: Pile<u32>,
+    counts: Pile<u32>,
+    /// The document at hand.
+    document: Vec<(u32, u32)>,
+}
+
+impl Bags {
+    /// Adds a word to the document.
+    #[inline(always)]
+    pub(super) fn word(&mut self, word: u32, count: u32) {
+        self.document.push((word, count));
+    }
+
+    /// Ends the document: sorts its words.
+    ///
+    /// # Errors
+    /// A word (from 0) that is in it twice.
+    pub(super) fn end_document(&mut self) -> std::result::Result<(), u32> {
+        if !self.document.is_sorted_by(|left, right| left.0 < right.0) {
+            self.document.sort_unstable();
+            if let Some(pair) = self.document.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+                return Err(pair[0].0);
+            }
+        }
+        let mut tokens = 0;
+        for (word, count) in &self.document {
+            self.words.push(*word);
+            self.counts.push(*count);
+            tokens += u64::from(*count);
+        }
+        self.lengths.push(self.document.len() as u64);
+        self.tokens.push(tokens);
+        self.document.clear();
+        Ok(())
+    }
+
+    /// Cuts the documents into blocks of about equal numbers of tokens.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no word in any document.
+    pub(super) fn finish(
+        mut self,
+        place: &str,
+        columns: usize,
+        vocabulary: Vec<String>,
+        options: &ReadOptions,
+        like: Option<&Data>,
+    ) -> Result<Data> {
+        let (entries, samples): (u64, u64) = (self.lengths.iter().sum(), self.tokens.iter().sum());
+        if entries == 0 && like.is_none() {
+            return Err(Error::Data(format!("{place}: no document has a word")));
+        }
+        let shape = Shape {
+            kind: Kind::Documents,
+            rows: self.lengths.len(),
+            columns,
+            entries: entries as usize,
+            samples: samples as usize,
+            classes: Vec::new(),
+            mean_target: 0.0,
+            min_target: 0.0,
+            max_target: 0.0,
+        };
+        let mut blocks = Vec::new();
+        for (id, range) in cut(&self.tokens, options.blocks).into_iter().enumerate() {
+            let offsets = offsets(&self.lengths[range.clone()]);
+            let count = offsets.last().copied().unwrap_or(0) as usize;
+            let (words, counts) = (self.words.take(count), self.counts.take(count));
+            let contents = Contents::Documents(Documents { offsets, words, counts });
+            blocks.push(Block { id: id as u32, first_row: range.start, end_row: range.end, contents });
+        }
+        let names = Names { columns: vocabulary, ..Names::default() };
+        let (shape, names) = like.map_or((shape, names), |like| (like.shape.clone(), like.names.clone()));
+        Ok(Data { shape, names, blocks })
+    }
+}
+
+/// The three header lines.
+struct Header {
+    documents: u64,
+    words: u64,
+    entries: u64,
+}
+
+/// Reads documents.
+///
+/// # Errors
+/// [`Error::Data`] with file and line.
+pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
+    let header = header(input)?;
+    let vocabulary = vocabulary(input.name(), options, header.words)?;
+    let columns = word_map(header.words, &vocabulary, like);
+    let (mut bags, mut notes, mut found) = (Bags::default(), Notes::default(), 0u64);
+    input.each_line(|line| {
+        let Some((document, word, count)) = entry(line, &header)? else { return Ok(()) };
+        found += 1;
+        let current = bags.lengths.len() as u64 + 1;
+        if document < current {
+            return Err(format!("document {document} after {current}; documents must ascend"));
+        }
+        // Documents without words cost memory too; a header may claim any number of them.
+        if document > 1_000_000 + 64 * found {
+            return Err(format!("document {document} after only {found} entries; is this a docword file?"));
+        }
+        for _ in current..document {
+            end(&mut bags)?;
+        }
+        match columns.column(word) {
+            Some(column) => bags.word(column, count),
+            None => notes.dropped_entries += 1,
+        }
+        Ok(())
+    })?;
+    if found != header.entries {
+        let (said, found) = (grouped(header.entries), grouped(found));
+        return Err(
+            input.whole_fault(format!("{found} entries, but line 3 says {said}; is the file complete?"))
+        );
+    }
+    if header.documents > 1_000_000 + 64 * found {
+        let (said, found) = (grouped(header.documents), grouped(found));
+        return Err(
+            input.whole_fault(format!("line 1 says {said} documents, but there are only {found} entries"))
+        );
+    }
+    for _ in bags.lengths.len() as u64..header.documents {
+        end(&mut bags).map_err(|message| input.fault(message))?;
+    }
+    let data = bags.finish(input.name(), header.words as usize, vocabulary, options, like)?;
+    Ok((data, notes))
+}
+
+fn end(bags: &mut Bags) -> Parsed<()> {
+    let document = bags.lengths.len() + 1;
+    bags.end_document().map_err(|word| format!("word {} twice in document {document}", u64::from(word) + 1))
+}
+
+fn header(input: &mut Input) -> Result<Header> {
+    let mut values = [0; 3];
+    for (value, what) in values.iter_mut().zip(["documents", "words", "entries"]) {
+        let Some(line) = input.next_line()? else {
+            return Err(input.fault(format!("the file ends where the number of {what} should be")));
+        };
+        let (only, shown) = (single(line), show(line));
+        *value =
+            only.ok_or_else(|| input.fault(format!("{shown:?} where the number of {what} should be")))?;
+        let most = if what == "entries" { u64::MAX } else { MOST };
+        if *value > most {
+            return Err(input.fault(format!("{value} {what}; at most {most}")));
+        }
+    }
+    Ok(Header { documents: values[0], words: values[1], entries: values[2] })
+}
+
+/// The only word of a line, as a whole number.
+fn single(line: &[u8]) -> Option<u64> {
+    let mut fields = words(line);
+    fields.next().and_then(whole).filter(|_| fields.next().is_none())
+}
+
+/// Document and word from 1, and the count; `None` on a blank line.
+#[inline(always)]
+fn entry(line: &[u8], header: &Header) -> Parsed<Option<(u64, u64, u32)>> {
+    let mut fields = words(line);
+    let Some(first) = fields.next() else { return Ok(None) };
+    let rest = (fields.next().and_then(whole), fields.next().and_then(whole), fields.next());
+    let (Some(document), (Some(word), Some(count), None)) = (whole(first), rest) else {
+        return Err(format!("{:?}; a line is: document word count, three whole numbers", show(line)));
+    };
+    if document == 0 || document > header.documents {
+        return Err(format!("document {document}; documents go from 1 to {} (line 1)", header.documents));
+    }
+    if word == 0 || word > header.words {
+        return Err(format!("word {word}; words go from 1 to {} (line 2)", header.words));
+    }
+    if count == 0 || count > u64::from(u32::MAX) {
+        return Err(format!("count {count}; counts go from 1 to {}", u32::MAX));
+    }
+    Ok(Some((document, word, count as u32)))
+}
+
+/// Which column each word of the file is.
+enum WordMap {
+    /// The same, as far as there are columns.
+    Same(u64),
+    /// By the words themselves.
+    ByName(Vec<Option<u32>>),
+}
+
+impl WordMap {
+    #[inline(always)]
+    fn column(&self, word: u64) -> Option<u32> {
+        match self {
+            WordMap::Same(columns) => (word <= *columns).then_some(word as u32 - 1),
+            WordMap::ByName(columns) => columns.get(word as usize - 1).copied().flatten(),
+        }
+    }
+}
+
+fn word_map(words: u64, vocabulary: &[String], like: Option<&Data>) -> WordMap {
+    let Some(like) = like else { return WordMap::Same(words) };
+    let known = &like.names.columns;
+    if vocabulary.is_empty() || known.is_empty() || vocabulary == known {
+        return WordMap::Same(like.shape.columns as u64);
+    }
+    let positions: HashMap<&str, u32> = known.iter().map(String::as_str).zip(0..).collect();
+    WordMap::ByName(vocabulary.iter().map(|word| positions.get(word.as_str()).copied()).collect())
+}
+
+/// The words, if a vocabulary was named or lies beside the file.
+fn vocabulary(source: &str, options: &ReadOptions, words: u64) -> Result<Vec<String>> {
+    let Some(path) = options.vocabulary.clone().or_else(|| beside(source)) else { return Ok(Vec::new()) };
+    let mut input = Input::open(&path.to_string_lossy())?;
+    let mut list = Vec::new();
+    input.each_line(|line| {
+        let word = std::str::from_utf8(line).map_err(|_| format!("{:?} is not UTF-8 text", show(line)))?;
+        list.push(word.trim().to_string());
+        Ok(())
+    })?;
+    while list.len() as u64 > words && list.last().is_some_and(String::is_empty) {
+        list.pop();
+    }
+    if list.len() as u64 != words {
+        let found = grouped(list.len() as u64);
+        return Err(
+            input.whole_fault(format!("{found} words, but {source} says {} on line 2", grouped(words)))
+        );
+    }
+    Ok(list)
+}
+
+/// `vocab.NAME.txt` for `docword.NAME.txt`, with NAME also without a last part such as `.train`.
+fn beside(source: &str) -> Option<PathBuf> {
+    let mut name = bare_name(source).strip_prefix("docword.")?.strip_suffix(".txt")?;
+    let folder = Path::new(source).parent()?;
+    loop {
+        if let Some(found) = find_packed(&folder.join(format!("vocab.{name}.txt"))) {
+            return Some(found);
+        }
+        name = &name[..name.rfind('.')?];
+    }
+}
+
+/// Writes documents with the header, ids from 1.
+///
+/// # Errors
+/// [`Error::Usage`] if the data are no documents; [`Error::Io`].
+pub(super) fn write(data: &Data, out: &mut dyn Write) -> Result<()> {
+    let failed = |error| Error::io("writing documents")(error);
+    let rows: usize = data.blocks.iter().map(Block::rows).sum();
+    let entries: usize = data.blocks.iter().map(Block::entries).sum();
+    write!(out, "{rows}\n{}\n{entries}\n", data.shape.columns).map_err(failed)?;
+    for block in &data.blocks {
+        let Contents::Documents(documents) = &block.contents else {
+            return Err(Error::Usage("only documents can be written as docword".into()));
+        };
+        for row in 0..block.rows() {
+            for at in documents.offsets[row] as usize..documents.offsets[row + 1] as usize {
+                let (word, count) = (u64::from(documents.words[at]) + 1, documents.counts[at]);
+                writeln!(out, "{} {word} {count}", block.first_row + row + 1).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
