@@ -99,6 +99,8 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     const DATA: Kind;
     /// The strategies that its mathematics allows; the first is the default.
     const STRATEGIES: &'static [StrategyKind];
+    /// What to change when the loss explodes.
+    const DIVERGED_ADVICE: &'static str = "use more --clocks-per-epoch or fewer --lanes";
     /// Settings; every field documented with meaning, unit, range and default. Unknown keys are errors
     /// (`#[serde(deny_unknown_fields, default)]`).
     type Config: Serialize + DeserializeOwned + Default + Clone + Send + Sync;
@@ -117,6 +119,12 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// Puts the rows of a training block into the order in which `step` wants them. Called once, before
     /// `begin`; test blocks stay as they are. Must depend on the block and the seed alone.
     fn arrange(&self, _block: &mut Block, _seed: u64) {}
+
+    /// How many clocks an epoch needs so that the sum of the updates of `lanes` lanes does not overshoot. Given
+    /// all training blocks; the same on all ranks.
+    fn clocks_per_epoch(&self, _blocks: &[&Block], _lanes: usize) -> usize {
+        1
+    }
 
     /// Clocks that `begin` takes.
     fn rounds(&self) -> usize {

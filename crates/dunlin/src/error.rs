@@ -41,3 +41,13 @@ impl Error {
         move |source| Error::Io { what, source }
     }
 }
+
+impl From<Error> for dunlin_comm::Error {
+    /// What a rank's body hands down: the text, for the other ranks and the last line.
+    fn from(error: Error) -> dunlin_comm::Error {
+        match error {
+            Error::Comm(error) => error,
+            other => dunlin_comm::Error::Body(other.to_string()),
+        }
+    }
+}

@@ -6,13 +6,20 @@
 //! (the plain meaning of it all), [`error`].
 
 pub mod algorithm;
+pub mod checkpoint;
 pub mod codec;
 pub mod data;
 pub mod error;
+pub mod event;
+pub mod isa;
+pub mod model;
 pub mod rng;
+pub mod run;
+pub mod saved;
 pub mod serial;
 pub mod strategy;
 pub mod table;
+pub mod train;
 pub mod update;
 
 pub use algorithm::{Algorithm, Sums, Unit};

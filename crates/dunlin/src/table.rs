@@ -293,6 +293,38 @@ impl Replica {
     }
 }
 
+impl Replica {
+    /// The numbers of rows `rows`, with padding, as bytes.
+    pub fn row_bytes(&self, rows: std::ops::Range<usize>) -> Vec<u8> {
+        let range = rows.start * self.spec.stride()..rows.end * self.spec.stride();
+        match &self.values {
+            Storage::F32(lines) => bytemuck::cast_slice(&lines.as_slice()[range]).to_vec(),
+            Storage::F64(lines) => bytemuck::cast_slice(&lines.as_slice()[range]).to_vec(),
+            Storage::I32(lines) => bytemuck::cast_slice(&lines.as_slice()[range]).to_vec(),
+        }
+    }
+
+    /// Sets the rows from `first` on to what [`Replica::row_bytes`] gave; false if they do not fit.
+    pub fn set_row_bytes(&mut self, first: usize, bytes: &[u8]) -> bool {
+        fn set<T: Element>(values: &mut [T], start: usize, bytes: &[u8]) -> bool {
+            let values: &mut [u8] = bytemuck::cast_slice_mut(values);
+            let end = start.checked_add(bytes.len());
+            let place = end.and_then(|end| values.get_mut(start..end));
+            place.map(|place| place.copy_from_slice(bytes)).is_some()
+        }
+        let row_bytes = self.spec.stride() * self.spec.element.bytes();
+        let Some(start) = first.checked_mul(row_bytes).filter(|_| bytes.len().is_multiple_of(row_bytes))
+        else {
+            return false;
+        };
+        match &mut self.values {
+            Storage::F32(lines) => set(lines.as_mut_slice(), start, bytes),
+            Storage::F64(lines) => set(lines.as_mut_slice(), start, bytes),
+            Storage::I32(lines) => set(lines.as_mut_slice(), start, bytes),
+        }
+    }
+}
+
 /// A rank's copies of all tables: what a model's functions are given.
 #[derive(Debug)]
 pub struct Params {

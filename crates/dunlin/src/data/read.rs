@@ -4,11 +4,12 @@ use super::input::{Input, bare_name, near};
 use super::text::words;
 use super::{Data, Kind, csv, docword, idx, ratings, svmlight, synth};
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A format of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// `label index:value ...`.
     Svmlight,
@@ -59,7 +60,7 @@ impl Format {
 }
 
 /// How feature rows are laid out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// Compressed sparse rows if less than 40 % of the entries are non-zero, else dense.
     #[default]
@@ -71,7 +72,7 @@ pub enum Layout {
 }
 
 /// How to read a source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReadOptions {
     /// The format; found out from name and first lines if `None`.
     pub format: Option<Format>,

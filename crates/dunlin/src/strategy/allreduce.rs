@@ -20,10 +20,10 @@ pub struct AllReduce {
 }
 
 impl AllReduce {
-    /// For tables cut as `geometry` says and `lanes` lanes.
-    pub fn new(geometry: Vec<Geometry>, lanes: usize) -> AllReduce {
+    /// For tables cut as `geometry` says and `lanes` lanes that have all done `clock` clocks.
+    pub fn new(geometry: Vec<Geometry>, lanes: usize, clock: u64) -> AllReduce {
         let updates = Folder::new(lanes);
-        AllReduce { geometry, lanes, updates, sums: Vec::new(), ready: 0, report: Report::default() }
+        AllReduce { geometry, lanes, updates, sums: Vec::new(), ready: clock, report: Report::default() }
     }
 
     /// Adds the updates of all lanes to the tables of this worker, and the sums of all lanes up.

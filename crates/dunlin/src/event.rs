@@ -1,0 +1,125 @@
+//! Events: what happens in a run, typed and with units. Console, file and pages are sinks that read nothing
+//! else, so that watching a run live is a replay that has not ended.
+
+use crate::run::Run;
+use crate::strategy::Report;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The data are read and training starts.
+    Started {
+        /// What is run.
+        run: Box<Run>,
+        /// Version of the program.
+        version: String,
+        /// Level of vector instructions.
+        isa: String,
+        /// Seconds since 1970.
+        unix_seconds: u64,
+        /// Clocks in an epoch.
+        clocks_per_epoch: usize,
+        /// Samples in an epoch.
+        samples: usize,
+        /// Epochs done before, if the run goes on from a checkpoint.
+        resumed_epochs: usize,
+    },
+    /// Training goes on.
+    Progress {
+        /// Seconds of training so far.
+        seconds: f64,
+        /// Epochs so far, with fraction.
+        epochs: f64,
+        /// Samples a second over all workers, since the last event.
+        samples_per_second: f64,
+    },
+    /// The model was evaluated.
+    Evaluated {
+        /// Seconds of training so far.
+        seconds: f64,
+        /// Epochs so far.
+        epochs: usize,
+        /// Metrics by name.
+        metrics: BTreeMap<String, f64>,
+        /// What each worker did so far.
+        workers: Vec<WorkerTimes>,
+        /// What all workers' strategies measured so far.
+        report: Report,
+        /// Framed bytes sent over connections so far, all ranks.
+        bytes_sent: u64,
+    },
+    /// A checkpoint is complete.
+    Checkpoint {
+        /// Epochs in it.
+        epochs: usize,
+        /// Its folder within the run folder.
+        folder: String,
+        /// Seconds that it took.
+        seconds: f64,
+    },
+    /// Something that the user should know.
+    Warning {
+        /// In words.
+        text: String,
+    },
+    /// The run has ended.
+    Ended {
+        /// Why: "epochs", "until", "seconds", "converged", "interrupted".
+        reason: String,
+        /// What came out.
+        outcome: Box<Outcome>,
+    },
+}
+
+/// Where a worker's time went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerTimes {
+    /// Seconds of computing.
+    pub compute_seconds: f64,
+    /// Seconds of waiting for other lanes.
+    pub blocked_seconds: f64,
+    /// Seconds of taking, packing and sending updates, and of taking in what arrives.
+    pub exchange_seconds: f64,
+    /// Peak memory of its process, in MB; 0 where the system does not say.
+    pub peak_rss_mb: f64,
+    /// Number of its process, to count every process's memory once.
+    pub process: u32,
+}
+
+/// What a run has come to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Why it ended.
+    pub reason: String,
+    /// Epochs done.
+    pub epochs: usize,
+    /// Seconds of initialisation and training; loading and evaluation excluded.
+    pub seconds: f64,
+    /// Seconds that workers waited for others, added up.
+    pub blocked_seconds: f64,
+    /// Last metrics by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// Framed bytes sent over connections, all ranks.
+    pub bytes_sent: u64,
+    /// Samples worked on a second, over all of `seconds`.
+    pub samples_per_second: f64,
+    /// Clocks in an epoch.
+    pub clocks_per_epoch: usize,
+    /// Peak memory, in MB, of all processes together.
+    pub peak_rss_mb: f64,
+    /// Peak memory, in MB, of each process.
+    pub peak_rss_mb_per_process: Vec<f64>,
+    /// What all workers' strategies measured.
+    pub report: Report,
+}
+
+/// Peak memory of this process in MB; 0 where the system does not say.
+pub fn peak_rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0)
+        / 1024.0
+}

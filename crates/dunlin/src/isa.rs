@@ -1,0 +1,61 @@
+//! Which vector instructions kernels may use: found at run time, so that one binary runs everywhere.
+//!
+//! All levels give the same bits, so the level changes speed only; it is recorded with every run.
+
+use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
+
+/// A level of vector instructions; each includes those below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isa {
+    /// What every machine has.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Isa {
+    /// The best level of this machine.
+    pub fn detected() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx2 && avx512 {
+                return Isa::Avx512;
+            }
+            if avx2 {
+                return Isa::Avx2;
+            }
+        }
+        Isa::Portable
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
+static LIMIT: OnceLock<Isa> = OnceLock::new();
+
+/// Lets this process use at most `limit`. The first call counts; returns false if it came too late.
+pub fn limit(limit: Isa) -> bool {
+    LIMIT.set(limit).is_ok()
+}
+
+/// The level that kernels use: the machine's, or the limit if that is lower.
+pub fn level() -> Isa {
+    static LEVEL: OnceLock<Isa> = OnceLock::new();
+    *LEVEL.get_or_init(|| Isa::detected().min(*LIMIT.get_or_init(Isa::detected)))
+}

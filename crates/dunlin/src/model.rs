@@ -1,0 +1,230 @@
+//! A model without its types: what a list of models holds, and a saved model.
+
+use crate::algorithm::{Algorithm, StrategyKind, Sums};
+use crate::data::{Block, Data, Kind, Names, Shape};
+use crate::event::Outcome;
+use crate::run::Run;
+use crate::saved::{self, write_atomically};
+use crate::table::{Params, Replica};
+use crate::train::{Observer, Source, train};
+use crate::{Error, Result};
+use dunlin_comm::Comm;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// Metrics by name.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// What receives predictions: row, values.
+pub type Predictions<'a> = &'a mut dyn FnMut(usize, &[f32]);
+
+/// An entry in the list of models; made by [`model`].
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// The word that chooses it.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// The kind of data it takes.
+    pub data: Kind,
+    /// The strategies it allows; the first is the default.
+    pub strategies: &'static [StrategyKind],
+    /// All settings with their defaults.
+    pub defaults: fn() -> Value,
+    /// Checks settings against their types; complete on return.
+    check: fn(Value) -> std::result::Result<Value, String>,
+    /// Trains it on this rank.
+    pub train: fn(&Run, &Source, &mut Comm, &mut dyn Observer) -> Result<Outcome>,
+    tables: fn(&Value, &Shape) -> Result<Params>,
+    predict: fn(&Value, &Shape, &Params, &[Block], Predictions) -> Result<()>,
+    evaluate: fn(&Value, &Shape, &Params, &[Block]) -> Result<Metrics>,
+}
+
+/// The entry of algorithm `A`.
+pub const fn model<A: Algorithm>() -> Model {
+    Model {
+        name: A::NAME,
+        about: A::ABOUT,
+        data: A::DATA,
+        strategies: A::STRATEGIES,
+        defaults: || serde_json::to_value(A::Config::default()).unwrap_or_default(),
+        check: |value| {
+            let config: A::Config = serde_json::from_value(value).map_err(|error| error.to_string())?;
+            serde_json::to_value(config).map_err(|error| error.to_string())
+        },
+        train: train::<A>,
+        tables: |settings, shape| {
+            let replicas = create::<A>(settings, shape)?.tables().into_iter();
+            Ok(Params { replicas: replicas.map(|spec| Replica::new(spec, false)).collect(), lanes: 1 })
+        },
+        predict: |settings, shape, params, blocks, out| {
+            let algorithm = create::<A>(settings, shape)?;
+            blocks.iter().try_for_each(|block| algorithm.predict(block, params, out))
+        },
+        evaluate: |settings, shape, params, blocks| {
+            let algorithm = create::<A>(settings, shape)?;
+            let mut sums = Sums::default();
+            blocks.iter().for_each(|block| algorithm.measure(block, params, None, &mut sums));
+            let metrics = algorithm.metrics(&Sums::default(), Some(&sums), params).into_iter();
+            Ok(metrics.filter(|(name, _)| !name.starts_with("train")).collect())
+        },
+    }
+}
+
+fn create<A: Algorithm>(settings: &Value, shape: &Shape) -> Result<A> {
+    let config = serde_json::from_value(settings.clone())
+        .map_err(|error| Error::Usage(format!("settings of {}: {error}", A::NAME)))?;
+    A::new(&config, shape)
+}
+
+impl Model {
+    /// The settings that `pairs` of key and value make of the defaults. A value is a number, true, false, or else
+    /// text.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown key, with a near name, or a value of another type.
+    pub fn settings<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Value> {
+        let mut settings = (self.defaults)();
+        for (key, text) in pairs {
+            let known: Vec<String> =
+                settings.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
+            let Some(place) = settings.get_mut(key) else {
+                let near =
+                    near_name(key, &known).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+                let known = known.join(", ");
+                return Err(Error::Usage(format!(
+                    "{} has no setting {key}{near} (it has {known})",
+                    self.name
+                )));
+            };
+            let default = place.to_string();
+            *place = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
+            settings = (self.check)(settings).map_err(|why| {
+                Error::Usage(format!("--set {key}={text}: {why} (the default is {default})"))
+            })?;
+        }
+        Ok(settings)
+    }
+
+    /// Refuses a strategy that the model's mathematics does not allow.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with those that it allows.
+    pub fn check_strategy(&self, kind: StrategyKind) -> Result<()> {
+        if self.strategies.contains(&kind) {
+            return Ok(());
+        }
+        let allowed = self.strategies.iter().map(|kind| kind.word()).collect::<Vec<_>>().join(", ");
+        let (name, word) = (self.name, kind.word());
+        Err(Error::Usage(format!("{name} does not run under {word}: its mathematics allows {allowed}")))
+    }
+}
+
+/// The name among `known` that is nearest to `given`, if any is near.
+pub fn near_name<'a>(given: &str, known: &'a [String]) -> Option<&'a str> {
+    let scored = known.iter().map(|name| (strsim::damerau_levenshtein(given, name), name.as_str()));
+    scored.min().filter(|(distance, name)| *distance <= 1 + name.len() / 3).map(|(_, name)| name)
+}
+
+/// The card of a saved model: everything but the numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// The model's name.
+    pub model: String,
+    /// Its settings.
+    pub settings: Value,
+    /// The run that made it.
+    pub run: Run,
+    /// Shape of the training data.
+    pub shape: Shape,
+}
+
+/// A model in a run folder: `model.json` (the card), `names.json` (original ids), `model.safetensors`.
+#[derive(Debug)]
+pub struct SavedModel {
+    /// The card.
+    pub card: Card,
+    /// Names of rows and columns of the training data.
+    pub names: Names,
+    /// The tables.
+    pub params: Params,
+    model: Model,
+}
+
+/// Writes a trained model into the run folder `out`.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn save(out: &Path, run: &Run, source: &Source, params: &Params) -> Result<()> {
+    let card = Card {
+        version: env!("CARGO_PKG_VERSION").into(),
+        model: run.model.clone(),
+        settings: run.settings.clone(),
+        run: run.clone(),
+        shape: source.shape().clone(),
+    };
+    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Damaged(error.to_string()));
+    write_atomically(
+        &out.join("model.safetensors"),
+        &saved::to_bytes(params, |replica| replica.spec.saved)?,
+    )?;
+    write_atomically(&out.join("names.json"), &json(serde_json::to_vec(source.names()))?)?;
+    write_atomically(&out.join("model.json"), &json(serde_json::to_vec_pretty(&card))?)
+}
+
+impl SavedModel {
+    /// Reads the model of run folder `out`; `models` are those that this program knows.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`] naming the file; [`Error::Usage`] if the folder has no model.
+    pub fn load(out: &Path, models: &[Model]) -> Result<SavedModel> {
+        let read = |name: &str| {
+            let path = out.join(name);
+            std::fs::read(&path).map_err(|source| match source.kind() {
+                std::io::ErrorKind::NotFound => Error::Usage(format!(
+                    "{}: no {name} there; a run folder has one once training has ended",
+                    out.display()
+                )),
+                _ => Error::Io { what: format!("cannot read {}", path.display()), source },
+            })
+        };
+        let damaged = |name: &str, error: serde_json::Error| {
+            Error::Damaged(format!("{}: {error}", out.join(name).display()))
+        };
+        let card: Card =
+            serde_json::from_slice(&read("model.json")?).map_err(|e| damaged("model.json", e))?;
+        let names = serde_json::from_slice(&read("names.json")?).map_err(|e| damaged("names.json", e))?;
+        let model = models.iter().find(|model| model.name == card.model).copied().ok_or_else(|| {
+            Error::Damaged(format!("{}: model {:?}, which this program has not", out.display(), card.model))
+        })?;
+        let mut params = (model.tables)(&card.settings, &card.shape)?;
+        let place = out.join("model.safetensors");
+        let place = place.display().to_string();
+        saved::from_bytes(&read("model.safetensors")?, &place, &mut params, |replica| replica.spec.saved)?;
+        Ok(SavedModel { card, names, params, model })
+    }
+
+    /// Data without blocks that stand for the training data when others are read like them.
+    pub fn like(&self) -> Data {
+        Data { shape: self.card.shape.clone(), names: self.names.clone(), blocks: Vec::new() }
+    }
+
+    /// Predictions for all rows of `data`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the model predicts nothing.
+    pub fn predict(&self, data: &Data, out: Predictions) -> Result<()> {
+        (self.model.predict)(&self.card.settings, &self.card.shape, &self.params, &data.blocks, out)
+    }
+
+    /// The test metrics on `data`.
+    ///
+    /// # Errors
+    /// If the model cannot be made again.
+    pub fn evaluate(&self, data: &Data) -> Result<Metrics> {
+        (self.model.evaluate)(&self.card.settings, &self.card.shape, &self.params, &data.blocks)
+    }
+}
