@@ -422,19 +422,25 @@ fn nothing_leaves_a_rank_after_it_stopped_and_it_is_told_when_the_run_ends() {
         (Fault::Silence { rank: 0, at: Time(5_000_000) }, "no sign of life"),
     ] {
         let mut config = exact(2);
-        config.network.latency_seconds = 1.0;
+        config.record = true;
+        config.network.latency_seconds = 0.5;
         config.faults = vec![fault];
+        let seen = Mutex::new(0);
         let (outcome, report) = run_sim(&config, |comm| {
             if comm.rank() == 0 {
                 comm.send(1, MAIL, message(&[1]))?;
-                comm.compute(Duration::from_millis(10)); // dead in the middle of it
+                comm.compute(Duration::from_millis(10)); // stopped in the middle of it
                 comm.send(1, MAIL, message(&[2]))?;
-                return comm.barrier();
+                comm.recv(MAIL, Some(1), "an answer")?;
+                *seen.lock().unwrap() += 1;
+                return Ok(());
             }
             comm.recv(MAIL, Some(0), "what was sent before")?;
+            comm.send(0, MAIL, message(&[3]))?;
             comm.recv(MAIL, Some(0), "what was sent after").map(drop)
         });
-        assert_eq!(report.frames_delivered, 1);
+        assert_eq!(*seen.lock().unwrap(), 0, "a rank that has stopped sees nothing");
+        assert_eq!(report.transcript.lines().filter(|line| line.contains(" 0>1 ")).count(), 1);
         let text = outcome.expect_err("rank 0 is lost").to_string();
         assert!(text.starts_with(&format!("rank 0 was lost: {cause}")), "{text}");
     }

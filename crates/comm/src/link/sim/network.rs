@@ -162,8 +162,8 @@ impl Wires {
         })
     }
 
-    fn transmission(&self, frame: &Frame) -> Duration {
-        let seconds = frame.wire_bytes() as f64 * 8.0 / self.network.bandwidth_bits_per_second;
+    fn transmission(&self, bytes: usize) -> Duration {
+        let seconds = bytes as f64 * 8.0 / self.network.bandwidth_bits_per_second;
         Duration::from_nanos(nanos(seconds))
     }
 
@@ -180,7 +180,7 @@ impl Wires {
     /// A frame enters its sender's NIC and takes `extra` longer than usual.
     pub(super) fn submit(&mut self, now: Time, frame: Frame, extra: Duration, queue: &mut Queue) {
         let ends = (usize::from(frame.from), usize::from(frame.to));
-        let (transmission, network) = (self.transmission(&frame), self.network);
+        let (transmission, network) = (self.transmission(frame.wire_bytes()), self.network);
         if self.line(ends).cut {
             return;
         }
@@ -200,9 +200,9 @@ impl Wires {
         if line.connection != connection || line.cut {
             return;
         }
-        let Some(frame) = line.in_flight.get(line.arriving).cloned() else { return };
+        let Some(bytes) = line.in_flight.get(line.arriving).map(Frame::wire_bytes) else { return };
         line.arriving += 1;
-        let done = self.receive_free[ends.1].max(now) + self.transmission(&frame);
+        let done = self.receive_free[ends.1].max(now) + self.transmission(bytes);
         self.receive_free[ends.1] = done;
         queue.push(done, Event::Deliver { ends, connection });
     }
