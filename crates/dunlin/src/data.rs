@@ -17,12 +17,19 @@ mod input;
 mod labelled;
 mod ratings;
 mod read;
+mod sample;
+mod summary;
 mod svmlight;
 mod synth;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use cut::cut;
 pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_noting, write};
+pub use sample::SAMPLES;
+pub use summary::{Summary, summary};
+pub use synth::generators;
 
 /// What kind of data a block holds; a model says which it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,11 @@ pub(super) struct Labels {
 }
 
 impl Labels {
+    /// Labels whose positions are given by someone else.
+    pub(super) fn of(values: Vec<i64>) -> Labels {
+        Labels { values, ..Labels::default() }
+    }
+
     /// Position of a label, new or known.
     #[inline]
     pub(super) fn position(&mut self, label: i64) -> u32 {
@@ -205,6 +210,8 @@ fn number_classes(values: &[i64], like: Option<&Data>) -> (Vec<i64>, Vec<u32>) {
         || {
             let mut classes = values.to_vec();
             classes.sort_unstable();
+            // "1" and "1.0" are two words for one label.
+            classes.dedup();
             classes
         },
         |like| like.shape.classes.clone(),

@@ -2,7 +2,7 @@
 
 use super::input::{Input, bare_name, near};
 use super::text::words;
-use super::{Data, Kind, csv, docword, idx, ratings, svmlight, synth};
+use super::{Data, Kind, csv, docword, idx, ratings, sample, svmlight, synth};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -156,6 +156,9 @@ pub fn read_noting(source: &str, options: &ReadOptions, like: Option<&Data>) -> 
     if let Some(what) = source.strip_prefix("synth:") {
         return synth::read(what, options, like);
     }
+    if let Some(name) = source.strip_prefix("sample:") {
+        return sample::read(name, options, like);
+    }
     if Path::new(source).is_dir() {
         return read_folder(source, options, like);
     }
@@ -185,7 +188,11 @@ fn read_folder(source: &str, options: &ReadOptions, like: Option<&Data>) -> Resu
     }
 }
 
-fn read_input(input: &mut Input, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
+pub(super) fn read_input(
+    input: &mut Input,
+    options: &ReadOptions,
+    like: Option<&Data>,
+) -> Result<(Data, Notes)> {
     let format = match options.format {
         Some(format) => format,
         None => detect(input, options)?,
