@@ -44,6 +44,12 @@ const MAX_HELD: usize = 1 << 10;
 /// The exit code of a process that ends because a rank was lost.
 pub const EXIT_LOST: i32 = 4;
 
+/// Writes `dunlin: WHAT` to standard error as one piece: several processes say it at the same moment. If nobody
+/// reads there, so be it.
+pub fn last_line(what: &impl std::fmt::Display) {
+    let _ = std::io::stderr().write_all(format!("dunlin: {what}\n").as_bytes());
+}
+
 /// A sign of life.
 #[derive(Serialize, Deserialize)]
 struct Alive {
@@ -490,7 +496,7 @@ impl Warden {
     fn end_the_process(&mut self) -> ! {
         (self.last_act)();
         if let Some(lost) = &*lock(&self.shared.lost) {
-            eprintln!("dunlin: {lost}");
+            last_line(lost);
         }
         std::process::exit(EXIT_LOST)
     }

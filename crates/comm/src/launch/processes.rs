@@ -3,7 +3,7 @@
 use super::door::{Door, Identity, Patience};
 use super::{DEFAULT_PATIENCE, Star, check_size, encode_job, resolve};
 use crate::cluster::Job;
-use crate::control::EXIT_LOST;
+use crate::control::{EXIT_LOST, last_line};
 use crate::time::{Clock, sleep};
 use crate::{Buffer, Error, Result};
 use std::io::Read;
@@ -157,7 +157,7 @@ pub fn child(jobs: &[JobEntry]) {
     let code = match serve(&text, jobs) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("dunlin: {error}");
+            last_line(&error);
             if matches!(error, Error::Lost(_)) { EXIT_LOST } else { 1 }
         }
     };

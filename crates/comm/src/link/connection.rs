@@ -9,11 +9,12 @@ use crate::{Buffer, Error, Result};
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::collections::VecDeque;
+use std::hash::Hasher;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64 as Xxh3;
 
 /// Bytes of the stage. Of each large frame up to this much is copied twice, so it is kept small.
 const STAGE_BYTES: usize = 16 << 10;
@@ -51,8 +52,10 @@ pub(crate) struct Pool {
 impl Pool {
     /// Smaller buffers are left to the allocator.
     const LEAST: usize = 16 << 10;
-    /// Most bytes that the pool keeps alive.
-    const MOST: usize = 32 << 20;
+    /// Most bytes that the pool keeps alive: room for two bodies of 64 MiB.
+    const MOST: usize = 128 << 20;
+    /// Most buffers that it knows, so that looking for one is cheap.
+    const COUNT: usize = 32;
 
     /// A buffer of `length` bytes with any content.
     fn take(&mut self, length: usize) -> Buffer {
@@ -78,7 +81,7 @@ impl Pool {
         }
         self.lent.push_back(buffer.clone());
         self.bytes += buffer.len();
-        while self.bytes > Self::MOST {
+        while self.bytes > Self::MOST || self.lent.len() > Self::COUNT {
             self.bytes -= self.lent.pop_front().map_or(self.bytes, |b| b.len());
         }
     }
@@ -103,7 +106,7 @@ impl Partial {
     /// Takes what belongs to this frame from the front of `bytes`; returns how many that were.
     fn absorb(&mut self, bytes: &[u8]) -> usize {
         let (head, rest) = bytes.split_at(bytes.len().min(self.header.head_bytes - self.head.len()));
-        self.hasher.update(head);
+        self.hasher.write(head);
         self.head.extend_from_slice(head);
         let body = &rest[..rest.len().min(self.body_missing())];
         self.body.bytes_mut()[self.body_filled..][..body.len()].copy_from_slice(body);
@@ -117,7 +120,7 @@ impl Partial {
 
     /// Counts `length` more bytes that are in the body.
     fn body_arrived(&mut self, length: usize) {
-        self.hasher.update(&self.body.bytes()[self.body_filled..][..length]);
+        self.hasher.write(&self.body.bytes()[self.body_filled..][..length]);
         self.body_filled += length;
     }
 
@@ -210,7 +213,7 @@ impl Reader {
                 self.partial = Some(partial);
                 break;
             }
-            let frame = partial.header.finish_hashed(partial.head, partial.body, partial.hasher.digest())?;
+            let frame = partial.header.finish_hashed(partial.head, partial.body, partial.hasher.finish())?;
             pool.lend(&frame.body);
             ready.push_back(frame);
         }

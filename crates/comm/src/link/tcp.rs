@@ -42,7 +42,7 @@ pub struct TcpLink {
     clock: Clock,
     pool: Pool,
     ready: VecDeque<Frame>,
-    spin: Duration,
+    spin: Spin,
     bytes_sent: u64,
 }
 
@@ -62,7 +62,7 @@ impl TcpLink {
         };
         let peers = connections.into_iter().enumerate().map(peer).collect();
         let clock = control.shared.clock();
-        let spin = if spins { SPIN } else { Duration::ZERO };
+        let spin = Spin { is_allowed: spins, ..Spin::default() };
         TcpLink {
             rank,
             peers,
@@ -170,16 +170,53 @@ impl TcpLink {
         Ok(())
     }
 
-    /// True while a wait makes sense after a fruitless look: the rank's connections are looked at without
-    /// sleeping until `spin_end`.
+    /// Looks without sleeping until a frame is there or it does not pay any more; true if one is.
     fn spin(&mut self, deadline: Time) -> bool {
-        let mut end = (self.clock.now() + self.spin).min(deadline);
-        while self.ready.is_empty() && self.clock.now() < end && self.control.shared.check().is_ok() {
-            if self.look() {
-                end = (self.clock.now() + self.spin).min(deadline);
+        let Some(patience) = self.spin.patience() else { return false };
+        let mut last = self.clock.now();
+        let mut end = (last + patience).min(deadline);
+        let mut longest_gap = Duration::ZERO;
+        while self.ready.is_empty() && last < end && self.control.shared.check().is_ok() {
+            let moved = self.look();
+            let now = self.clock.now();
+            if moved {
+                end = (now + patience).min(deadline);
+            } else {
+                longest_gap = longest_gap.max(now.since(last));
             }
+            last = now;
         }
+        self.spin.learn(!self.ready.is_empty(), longest_gap);
         !self.ready.is_empty()
+    }
+}
+
+/// Whether it pays to look again and again before a wait sleeps. Where another program needs the processor, or
+/// frames come late, it does not: then it is tried again only now and then.
+#[derive(Debug, Default)]
+struct Spin {
+    is_allowed: bool,
+    /// Waits that are still to be slept through.
+    skip: u32,
+    /// Fruitless tries in a row.
+    fruitless: u32,
+}
+
+impl Spin {
+    /// How long the next wait may look; `None` if it should sleep at once.
+    fn patience(&mut self) -> Option<Duration> {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        self.is_allowed.then_some(SPIN)
+    }
+
+    /// Takes in how a try went: whether a frame came, and the longest time between two looks. A long one
+    /// means that the system gave the processor to somebody else.
+    fn learn(&mut self, came: bool, longest_gap: Duration) {
+        self.fruitless = if came { 0 } else { (self.fruitless + 1).min(6) };
+        self.skip = if longest_gap > SPIN / 2 { 200 } else { (1 << self.fruitless) - 1 };
     }
 }
 
