@@ -1,0 +1,277 @@
+//! The inner loop of matrix factorisation, compiled once per row width and once per instruction level.
+//!
+//! All levels give the same bits: products are summed in sixteen accumulators (column c goes to number c mod
+//! 16) that are folded in halves, and every multiply-add is fused. What differs is how many of the sixteen one
+//! instruction holds.
+
+use super::Model;
+use dunlin::TableMut;
+use dunlin::table::prefetch;
+
+/// How far ahead rows are fetched, in ratings: about the latency of main memory over the time of one update.
+const AHEAD: usize = 24;
+
+/// Instruction levels for which the loop is compiled, by what they need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// What every processor of the target has; without a fused multiply-add unit it is slow.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, VL, DQ and BW.
+    Avx512,
+}
+
+impl Level {
+    /// The levels that this processor has, lowest first.
+    pub fn available() -> Vec<Level> {
+        let mut levels = vec![Level::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                levels.push(Level::Avx2);
+                let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+                if wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512bw") {
+                    levels.push(Level::Avx512);
+                }
+            }
+        }
+        levels
+    }
+
+    /// The highest level that this processor has.
+    pub fn best() -> Level {
+        Level::available().pop().unwrap_or(Level::Portable)
+    }
+}
+
+/// The ratings of one pass and its step.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub(super) users: &'a [u32],
+    pub(super) items: &'a [u32],
+    pub(super) ratings: &'a [f32],
+    /// Number of factors; rows hold one column more, the bias, if there are biases.
+    pub(super) rank: usize,
+    /// Mean of all training ratings.
+    pub(super) mean: f32,
+    /// Step of the gradient.
+    pub(super) rate: f32,
+    /// 1 − rate · regularisation.
+    pub(super) keep: f32,
+    /// True to fetch rows ahead: worth it where the tables exceed the cache.
+    pub(super) ahead: bool,
+}
+
+/// The tables of users and of items.
+pub(super) type Tables<'a> = [TableMut<'a, f32>; 2];
+
+/// Receives (position, prediction, |p|² + |q|² with biases) of a rating.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(usize, f32, f32);
+
+/// Updates the rows of every rating in turn; returns the sum of squared errors, each before its own update.
+pub(super) fn run(level: Level, pass: &Pass, tables: Tables) -> f64 {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: `Level::available` lists a level only if the processor has its features.
+        Level::Avx512 if Level::available().contains(&level) => unsafe { run_avx512(pass, tables) },
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: as above.
+        Level::Avx2 if Level::available().contains(&level) => unsafe { run_avx2(pass, tables) },
+        _ => by_rank::<Portable>(pass, tables),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+fn run_avx512(pass: &Pass, tables: Tables) -> f64 {
+    by_rank::<Avx>(pass, tables)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2(pass: &Pass, tables: Tables) -> f64 {
+    by_rank::<Avx>(pass, tables)
+}
+
+/// Predicts every (user, item) in turn.
+pub(super) fn visit(level: Level, model: &Model, users: &[u32], items: &[u32], out: Visit) {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: as in `run`; the wider level includes these features.
+        Level::Avx2 | Level::Avx512 if Level::available().contains(&level) => unsafe {
+            visit_avx2(model, users, items, out);
+        },
+        _ => visit_all::<Portable>(model, users, items, out),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn visit_avx2(model: &Model, users: &[u32], items: &[u32], out: Visit) {
+    visit_all::<Avx>(model, users, items, out);
+}
+
+#[inline(always)]
+fn visit_all<I: Isa>(model: &Model, users: &[u32], items: &[u32], out: Visit) {
+    for (at, (user, item)) in users.iter().zip(items).enumerate() {
+        let ((p, b), (q, c)) = (model.row(0, *user), model.row(1, *item));
+        let product = if p.len() == q.len() { I::dot(p, q) } else { 0.0 };
+        let squares = I::dot(p, p) + I::dot(q, q) + b * b + c * c;
+        out(at, model.mean + b + c + product, squares);
+    }
+}
+
+/// Chooses the loop made for this rank.
+#[inline(always)]
+fn by_rank<I: Isa>(pass: &Pass, tables: Tables) -> f64 {
+    let bias = tables[0].row(0).len() > pass.rank;
+    match (pass.rank, bias) {
+        (8, true) => fixed::<I, 8, 9>(pass, tables),
+        (16, true) => fixed::<I, 16, 17>(pass, tables),
+        (32, true) => fixed::<I, 32, 33>(pass, tables),
+        (64, true) => fixed::<I, 64, 65>(pass, tables),
+        (128, true) => fixed::<I, 128, 129>(pass, tables),
+        (8, false) => fixed::<I, 8, 8>(pass, tables),
+        (16, false) => fixed::<I, 16, 16>(pass, tables),
+        (32, false) => fixed::<I, 32, 32>(pass, tables),
+        (64, false) => fixed::<I, 64, 64>(pass, tables),
+        (128, false) => fixed::<I, 128, 128>(pass, tables),
+        _ => any::<I>(pass, tables),
+    }
+}
+
+/// The loop for `F` factors in rows of `W` columns.
+#[inline(always)]
+fn fixed<I: Isa, const F: usize, const W: usize>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
+    let Pass { mean, rate, keep, ahead, .. } = *pass;
+    let count = pass.ratings.len();
+    let (user_ids, item_ids) = (&pass.users[..count], &pass.items[..count]);
+    let mut loss = 0.0;
+    for at in 0..count {
+        if ahead && at + AHEAD < count {
+            fetch::<W>(&users, user_ids[at + AHEAD]);
+            fetch::<W>(&items, item_ids[at + AHEAD]);
+        }
+        let p = users.array_mut::<W>(user_ids[at] as usize);
+        let q = items.array_mut::<W>(item_ids[at] as usize);
+        let bias = if W > F { mean + p[F] + q[F] } else { mean };
+        let error = pass.ratings[at] - (bias + I::dot(&p[..F], &q[..F]));
+        update::<F, W>(p, q, rate * error, keep);
+        loss += f64::from(error) * f64::from(error);
+    }
+    loss
+}
+
+/// The loop for any number of factors.
+#[inline(always)]
+fn any<I: Isa>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
+    let mut loss = 0.0;
+    for ((user, item), rating) in pass.users.iter().zip(pass.items).zip(pass.ratings) {
+        let (p, p_bias) = users.row_mut(*user as usize).split_at_mut(pass.rank);
+        let (q, q_bias) = items.row_mut(*item as usize).split_at_mut(pass.rank);
+        let bias = match (p_bias.first(), q_bias.first()) {
+            (Some(b), Some(c)) => pass.mean + b + c,
+            _ => pass.mean,
+        };
+        let error = rating - (bias + I::dot(p, q));
+        let step = pass.rate * error;
+        for (p, q) in p.iter_mut().zip(q) {
+            (*p, *q) = (step.mul_add(*q, pass.keep * *p), step.mul_add(*p, pass.keep * *q));
+        }
+        for bias in p_bias.iter_mut().chain(q_bias) {
+            *bias = pass.keep.mul_add(*bias, step);
+        }
+        loss += f64::from(error) * f64::from(error);
+    }
+    loss
+}
+
+/// Asks for all cache lines of a row.
+#[inline(always)]
+fn fetch<const W: usize>(table: &TableMut<f32>, row: u32) {
+    let row = table.row(row as usize);
+    for at in (0..W).step_by(16) {
+        if let Some(line) = row.get(at..) {
+            prefetch(line);
+        }
+    }
+}
+
+/// p ← keep · p + step · q and q ← keep · q + step · p, from the values before; biases b ← keep · b + step.
+#[inline(always)]
+fn update<const F: usize, const W: usize>(p: &mut [f32; W], q: &mut [f32; W], step: f32, keep: f32) {
+    for c in 0..F {
+        let (old_p, old_q) = (p[c], q[c]);
+        p[c] = step.mul_add(old_q, keep * old_p);
+        q[c] = step.mul_add(old_p, keep * old_q);
+    }
+    if W > F {
+        p[F] = keep.mul_add(p[F], step);
+        q[F] = keep.mul_add(q[F], step);
+    }
+}
+
+/// How an instruction level sums products.
+trait Isa {
+    /// p · q in sixteen accumulators; as far as the shorter goes.
+    fn dot(p: &[f32], q: &[f32]) -> f32;
+}
+
+struct Portable;
+
+impl Isa for Portable {
+    #[inline(always)]
+    fn dot(p: &[f32], q: &[f32]) -> f32 {
+        let mut sums = [0.0f32; 16];
+        for (p, q) in p.chunks(16).zip(q.chunks(16)) {
+            for (sum, (p, q)) in sums.iter_mut().zip(p.iter().zip(q)) {
+                *sum = p.mul_add(*q, *sum);
+            }
+        }
+        let eight: [f32; 8] = std::array::from_fn(|c| sums[c] + sums[c + 8]);
+        let four: [f32; 4] = std::array::from_fn(|c| eight[c] + eight[c + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
+    }
+}
+
+/// The sixteen accumulators as two registers: as fast as one of sixteen, whose fold would begin by halving it.
+#[cfg(target_arch = "x86_64")]
+struct Avx;
+
+/// A window on this that starts at 8 − n selects the first n of eight.
+#[cfg(target_arch = "x86_64")]
+const FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx {
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn dot(p: &[f32], q: &[f32]) -> f32 {
+        use std::arch::x86_64::*;
+        let count = p.len().min(q.len());
+        let (whole, rest) = (count / 8 * 8, count % 8);
+        // SAFETY: loads start at most 8 before `count`, or are masked to the elements before it; the mask's
+        // window lies in its 16 elements. This type is used only inside functions with AVX2 and FMA.
+        unsafe {
+            let mut sums = [_mm256_setzero_ps(); 2];
+            for c in (0..whole).step_by(8) {
+                let (p, q) = (_mm256_loadu_ps(p.as_ptr().add(c)), _mm256_loadu_ps(q.as_ptr().add(c)));
+                sums[c / 8 % 2] = _mm256_fmadd_ps(p, q, sums[c / 8 % 2]);
+            }
+            if rest > 0 {
+                let mask = _mm256_loadu_si256(FIRST.as_ptr().add(8 - rest).cast());
+                let p = _mm256_maskload_ps(p.as_ptr().add(whole), mask);
+                let q = _mm256_maskload_ps(q.as_ptr().add(whole), mask);
+                sums[whole / 8 % 2] = _mm256_fmadd_ps(p, q, sums[whole / 8 % 2]);
+            }
+            let eight = _mm256_add_ps(sums[0], sums[1]);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+}
