@@ -1,0 +1,232 @@
+//! Latent Dirichlet allocation by collapsed Gibbs sampling.
+//!
+//! Documents are mixtures of topics, topics are distributions over words; both have symmetric Dirichlet priors
+//! (α over topics, β over words). Every token has a topic, drawn anew in every sweep from
+//! p(k) ∝ (n_dk + α)(n_wk + β) / (n_k + Vβ), where the counts leave the token itself out (Griffiths and
+//! Steyvers 2004, equation 5). The counts by word and by topic are shared tables; assignments stay with their
+//! block. Both samplers are exact: `dense` weighs every topic with vector instructions, `sparse` visits the
+//! non-zero counts of a document and costs little more with a thousand topics than with a hundred.
+//!
+//! Reading order: this file (the model), `lda/dense.rs`, `lda/sparse.rs` (the samplers), `lda/simd.rs` (sixteen
+//! lanes with the same bits on every processor), `lda/quality.rs` (likelihoods, proportions of new documents).
+
+mod dense;
+mod quality;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+use dense::{Dense, Sweep};
+use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
+use dunlin::data::{Contents, Documents, Kind, Names};
+use dunlin::table::Type;
+use dunlin::{Algorithm, Axis, Block, Error, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
+use serde::{Deserialize, Serialize};
+use simd::Isa;
+
+/// Table number of the counts by word and topic: (words, topics).
+pub const WORD_TOPIC: usize = 0;
+/// Table number of the counts by topic: (1, topics).
+pub const TOTALS: usize = 1;
+
+/// Which exact sampler draws the topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampler {
+    /// The faster one for this number of topics.
+    #[default]
+    Auto,
+    /// Weighs all topics for every token.
+    Dense,
+    /// Visits the topics that occur in the document.
+    Sparse,
+}
+
+/// Settings of [`Lda`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Number of topics, 1 to 65,535. Default 100.
+    pub topics: usize,
+    /// Prior weight of every topic in a document, in tokens; above 0. Default 0.1.
+    pub alpha: f64,
+    /// Prior weight of every word in a topic, in tokens; above 0. Default 0.01.
+    pub beta: f64,
+    /// `auto`, `dense` or `sparse`; they draw from the same distribution. Default `auto`.
+    pub sampler: Sampler,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { topics: 100, alpha: 0.1, beta: 0.01, sampler: Sampler::Auto }
+    }
+}
+
+/// The topics of a block's tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Assignments {
+    /// Topic of each token: documents in order, words in order within, a word's occurrences together.
+    pub topics: Vec<u16>,
+}
+
+/// Latent Dirichlet allocation.
+#[derive(Clone, Debug)]
+pub struct Lda {
+    config: Config,
+    words: usize,
+    isa: Isa,
+}
+
+impl Algorithm for Lda {
+    const NAME: &'static str = "lda";
+    const ABOUT: &'static str = "topic model: latent Dirichlet allocation by exact collapsed Gibbs sampling";
+    const DATA: Kind = Kind::Documents;
+    const STRATEGIES: &'static [StrategyKind] = ANY_TABLE_STRATEGY;
+    type Config = Config;
+    type Local = Assignments;
+
+    fn new(config: &Config, shape: &Shape) -> Result<Lda> {
+        check(config, shape)?;
+        Ok(Lda { config: config.clone(), words: shape.columns, isa: Isa::best() })
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        let counts =
+            |name, rows| TableSpec::new(name, rows, self.config.topics).element(Type::I32).merge(Merge::Sum);
+        vec![counts("word_topic", self.words), counts("totals", 1).axis(Axis::Whole)]
+    }
+
+    fn begin(&self, unit: &Unit, params: &mut Params, _: Option<Assignments>) -> Result<Assignments> {
+        let documents = documents(unit.block)?;
+        if let Some(word) = documents.words.iter().find(|word| **word as usize >= self.words) {
+            let (block, words) = (unit.block.id, self.words);
+            return Err(Error::Data(format!(
+                "block {block}: word {word}; words are numbered 0 to {}",
+                words - 1
+            )));
+        }
+        let mut rng = unit.rng("lda-init");
+        let topics = (0..unit.block.samples()).map(|_| rng.below(self.config.topics) as u16).collect();
+        let local = Assignments { topics };
+        self.count(documents, &local, params);
+        Ok(local)
+    }
+
+    fn step(&self, unit: &Unit, params: &mut Params, local: &mut Assignments, sums: &mut Sums) -> Result<()> {
+        let documents = documents(unit.block)?;
+        let [word_topic, mut totals] = params.tables_mut([WORD_TOPIC, TOTALS]);
+        let sweep = Sweep {
+            documents,
+            topics: &mut local.topics,
+            word_topic,
+            totals: totals.row_mut(0),
+            rng: unit.rng("lda-sweep"),
+            alpha: self.config.alpha as f32,
+            beta: self.config.beta as f32,
+            words_beta: (self.words as f64 * self.config.beta) as f32,
+        };
+        self.isa.run(Dense(sweep));
+        sums.add("tokens", local.topics.len() as f64);
+        Ok(())
+    }
+
+    /// For a training block the documents' part of log p(w, z), for a test block the log-likelihood of one
+    /// half of every document given the other.
+    fn measure(&self, block: &Block, params: &Params, local: Option<&Assignments>, sums: &mut Sums) {
+        let Contents::Documents(documents) = &block.contents else { return };
+        match local {
+            Some(local) => self.add_documents(documents, local, sums),
+            None => self.add_completion(block, documents, params, sums),
+        }
+    }
+
+    /// `train_loglik`: the complete log-likelihood log p(w, z) in nats; `train_loglik_per_token`: the same by
+    /// token; `heldout_loglik_per_token`: mean log-likelihood of the held-out halves of the test documents.
+    fn metrics(&self, train: &Sums, test: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)> {
+        let log_likelihood = train.get("documents_loglik") + self.words_loglik(params);
+        let per_token = log_likelihood / train.get("tokens").max(1.0);
+        let mut metrics = vec![("train_loglik", log_likelihood), ("train_loglik_per_token", per_token)];
+        if let Some(test) = test {
+            let mean = test.get("heldout_loglik") / test.get("heldout_tokens").max(1.0);
+            metrics.push(("heldout_loglik_per_token", mean));
+        }
+        metrics
+    }
+
+    /// Topic proportions of every document, fitted with the topics' words held fixed.
+    fn predict(&self, block: &Block, params: &Params, out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        self.proportions(documents(block)?, params, out);
+        Ok(())
+    }
+}
+
+impl Lda {
+    /// Adds the counts of `local` to the tables.
+    fn count(&self, documents: &Documents, local: &Assignments, params: &mut Params) {
+        let [mut word_topic, mut totals] = params.tables_mut::<i32, 2>([WORD_TOPIC, TOTALS]);
+        let totals = totals.row_mut(0);
+        let mut token = 0;
+        for (word, count) in documents.words.iter().zip(&documents.counts) {
+            let row = word_topic.row_mut(*word as usize);
+            for topic in &local.topics[token..token + *count as usize] {
+                row[usize::from(*topic)] += 1;
+                totals[usize::from(*topic)] += 1;
+            }
+            token += *count as usize;
+        }
+    }
+}
+
+/// The `n` most frequent words of each topic, best first; words without a name are numbered from 0, and words
+/// that never had the topic are left out. Ties go to the lower number.
+pub fn top_words(params: &Params, names: &Names, n: usize) -> Vec<Vec<String>> {
+    let counts = params.table::<i32>(WORD_TOPIC);
+    let topics = params.table::<i32>(TOTALS).row(0).len();
+    let mut by_topic: Vec<Vec<(i32, usize)>> = vec![Vec::new(); topics];
+    for word in 0..counts.rows() {
+        for (topic, count) in counts.row(word).iter().enumerate().filter(|(_, count)| **count > 0) {
+            by_topic[topic].push((-count, word));
+        }
+    }
+    let name = |word: usize| names.columns.get(word).cloned().unwrap_or_else(|| word.to_string());
+    by_topic
+        .into_iter()
+        .map(|mut words| {
+            words.sort_unstable();
+            words.iter().take(n).map(|(_, word)| name(*word)).collect()
+        })
+        .collect()
+}
+
+fn documents(block: &Block) -> Result<&Documents> {
+    match &block.contents {
+        Contents::Documents(documents) => Ok(documents),
+        _ => Err(Error::Data(format!(
+            "block {}: lda takes documents (bags of words), not other data",
+            block.id
+        ))),
+    }
+}
+
+fn check(config: &Config, shape: &Shape) -> Result<()> {
+    let usage = |message: String| Err(Error::Usage(message));
+    if shape.kind != Kind::Documents {
+        return usage(format!("lda takes documents (bags of words); the data are {:?}", shape.kind));
+    }
+    if !(1..=65_535).contains(&config.topics) {
+        return usage(format!("topics = {}; allowed are 1 to 65535", config.topics));
+    }
+    for (name, value) in [("alpha", config.alpha), ("beta", config.beta)] {
+        // The samplers work in f32; far outside this range weights would be lost in rounding.
+        if !(1e-9..=1e9).contains(&value) {
+            return usage(format!("{name} = {value}; allowed are 1e-9 to 1e9"));
+        }
+    }
+    if shape.columns == 0 || i32::try_from(shape.samples).is_err() {
+        let (words, tokens) = (shape.columns, shape.samples);
+        return usage(format!(
+            "{words} words and {tokens} tokens; lda takes 1 word or more and up to 2^31 tokens"
+        ));
+    }
+    Ok(())
+}

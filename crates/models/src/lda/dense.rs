@@ -1,0 +1,214 @@
+//! The dense sampler: every topic's weight for every token, sixteen at a time.
+//!
+//! Topic k = 16 v + i sits in lane i of vector v. Weights are summed down the vectors lane by lane, then along
+//! the lanes; a uniform number picks the lane first and the vector within it second. The document's factor
+//! (n_dk + α) / (n_k + Vβ) stays in registers and changes in two places per token at most, so that a token
+//! costs one conversion, two additions and one product per sixteen topics. Removing the token from its counts
+//! happens in registers too: a narrow store followed by a wide load of the same place would wait for memory.
+
+use super::simd::{Kernel, Simd};
+use dunlin::TableMut;
+use dunlin::data::Documents;
+use dunlin::rng::Stream;
+use dunlin::table::prefetch;
+
+/// How many (document, word) pairs ahead rows are fetched.
+const AHEAD: usize = 3;
+
+/// One sweep over a block.
+pub(super) struct Sweep<'a> {
+    /// The block's documents.
+    pub(super) documents: &'a Documents,
+    /// Topic of each token, in the order of `documents` with counts written out.
+    pub(super) topics: &'a mut [u16],
+    /// n_wk: (words, topics).
+    pub(super) word_topic: TableMut<'a, i32>,
+    /// n_k.
+    pub(super) totals: &'a mut [i32],
+    /// The sweep's random numbers, one per token.
+    pub(super) rng: Stream,
+    /// α.
+    pub(super) alpha: f32,
+    /// β.
+    pub(super) beta: f32,
+    /// V β.
+    pub(super) words_beta: f32,
+}
+
+impl Sweep<'_> {
+    /// 1 / (count + Vβ), with a count below zero taken as zero.
+    #[inline(always)]
+    pub(super) fn inverse(&self, count: i32) -> f32 {
+        1.0 / (count.max(0) as f32 + self.words_beta)
+    }
+}
+
+/// The dense sampler over a [`Sweep`].
+pub(super) struct Dense<'a>(pub(super) Sweep<'a>);
+
+impl Kernel for Dense<'_> {
+    type Out = ();
+
+    /// Chooses the loop made for this number of vectors; beyond 128 topics they no longer fit in registers.
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let vectors = self.0.totals.len().div_ceil(16);
+        let half = !self.0.word_topic.stride().is_multiple_of(16);
+        match (vectors, half) {
+            (1, true) => fixed::<S, 1>(simd, self.0, true),
+            (1, false) => fixed::<S, 1>(simd, self.0, false),
+            (2, true) => fixed::<S, 2>(simd, self.0, true),
+            (2, false) => fixed::<S, 2>(simd, self.0, false),
+            (3, true) => fixed::<S, 3>(simd, self.0, true),
+            (3, false) => fixed::<S, 3>(simd, self.0, false),
+            (4, false) => fixed::<S, 4>(simd, self.0, false),
+            (5, false) => fixed::<S, 5>(simd, self.0, false),
+            (6, false) => fixed::<S, 6>(simd, self.0, false),
+            (7, false) => fixed::<S, 7>(simd, self.0, false),
+            (8, false) => fixed::<S, 8>(simd, self.0, false),
+            _ => any(simd, self.0, vectors, half),
+        }
+    }
+}
+
+#[inline(always)]
+fn fixed<S: Simd, const N: usize>(simd: S, work: Sweep, half: bool) {
+    let (zero, none) = (simd.splat(0.0), simd.splat_int(0));
+    let lane_ids: [[i32; 16]; N] = std::array::from_fn(ids);
+    let (mut factor, mut sums, mut row) = ([zero; N], [zero; N], [none; N]);
+    sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
+}
+
+#[inline(always)]
+fn any<S: Simd>(simd: S, work: Sweep, vectors: usize, half: bool) {
+    let (zero, none) = (simd.splat(0.0), simd.splat_int(0));
+    let lane_ids: Vec<[i32; 16]> = (0..vectors).map(ids).collect();
+    let (mut factor, mut sums) = (vec![zero; vectors], vec![zero; vectors]);
+    let mut row = vec![none; vectors];
+    sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
+}
+
+/// The topics in the lanes of vector `vector`.
+fn ids(vector: usize) -> [i32; 16] {
+    std::array::from_fn(|lane| (16 * vector + lane) as i32)
+}
+
+/// Working vectors, one for every sixteen topics.
+struct Vectors<'a, S: Simd> {
+    /// (n_dk + α) / (n_k + Vβ) with all tokens counted; 0 in the padding.
+    factor: &'a mut [S::Floats],
+    /// Weights, summed down the vectors.
+    sums: &'a mut [S::Floats],
+    /// The word's counts n_wk.
+    row: &'a mut [S::Ints],
+}
+
+#[inline(always)]
+fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], vectors: Vectors<S>) {
+    let Vectors { factor, sums, row } = vectors;
+    let (count, topics) = (lane_ids.len(), work.totals.len());
+    let (alpha, beta) = (simd.splat(work.alpha), simd.splat(work.beta));
+    // Lane i of the last vector is a topic only up to `ends`; lanes from `lanes` on hold none at all.
+    let ends: [i32; 16] =
+        std::array::from_fn(|i| count as i32 - 1 - i32::from(16 * (count - 1) + i >= topics));
+    let last_lane = topics.min(16) - 1;
+    let mut inverse = vec![[0.0f32; 16]; count];
+    for (inverse, total) in inverse.as_flattened_mut().iter_mut().zip(&*work.totals) {
+        *inverse = work.inverse(*total);
+    }
+    let inverse = &mut inverse[..count];
+    let mut document = vec![[0i32; 16]; count];
+    let document = &mut document[..count];
+    let words = &work.documents.words[..];
+    let mut token = 0;
+    for range in work.documents.offsets.windows(2) {
+        let entries = range[0] as usize..range[1] as usize;
+        let tokens: usize = work.documents.counts[entries.clone()].iter().map(|c| *c as usize).sum();
+        document.as_flattened_mut().fill(0);
+        for topic in &work.topics[token..token + tokens] {
+            document.as_flattened_mut()[usize::from(*topic)] += 1;
+        }
+        for v in 0..count {
+            let counted = simd.counts(simd.ints(&document[v]));
+            factor[v] = simd.mul(simd.add(counted, alpha), simd.floats(&inverse[v]));
+        }
+        for entry in entries {
+            if let Some(word) = words.get(entry + AHEAD) {
+                work.word_topic
+                    .padded(*word as usize)
+                    .as_chunks::<16>()
+                    .0
+                    .iter()
+                    .for_each(|line| prefetch(line));
+            }
+            let repeats = work.documents.counts[entry] as usize;
+            let counts = work.word_topic.padded_mut(words[entry] as usize);
+            load(simd, half, counts, row);
+            for _ in 0..repeats {
+                let old = usize::from(work.topics[token]);
+                let id = simd.splat_int(old as i32);
+                // Without this token.
+                let less_total = 1.0 / ((work.totals[old] - 1).max(0) as f32 + work.words_beta);
+                let less = simd.splat(((document.as_flattened()[old] - 1) as f32 + work.alpha) * less_total);
+                let mut sum = simd.splat(0.0);
+                for v in 0..count {
+                    let topic_ids = simd.ints(&lane_ids[v]);
+                    let word = simd.add(simd.counts(simd.bump(row[v], topic_ids, id, -1)), beta);
+                    let weight = simd.mul(simd.put(factor[v], topic_ids, id, less), word);
+                    sum = if v == 0 { weight } else { simd.add(sum, weight) };
+                    sums[v] = sum;
+                }
+                // The lane, then the vector.
+                let along = simd.scan(sum);
+                let dart = simd.splat(work.rng.unit_f32() * simd.last(along));
+                let rest = simd.sub(dart, simd.sub(along, sum));
+                let mut below = simd.splat_int(0);
+                for sum in &sums[..count - 1] {
+                    below = simd.count_up_to(below, *sum, rest);
+                }
+                let lane = (simd.above(along, dart) | 1 << last_lane).trailing_zeros() as usize;
+                let new = 16 * simd.lane(below, lane).min(ends[lane & 15]) as usize + lane;
+                if new != old {
+                    work.topics[token] = new as u16;
+                    counts[old] -= 1;
+                    counts[new] += 1;
+                    work.totals[old] -= 1;
+                    work.totals[new] += 1;
+                    let more_total = 1.0 / (work.totals[new].max(0) as f32 + work.words_beta);
+                    inverse.as_flattened_mut()[old] = less_total;
+                    inverse.as_flattened_mut()[new] = more_total;
+                    document.as_flattened_mut()[old] -= 1;
+                    document.as_flattened_mut()[new] += 1;
+                    let more = (document.as_flattened()[new] as f32 + work.alpha) * more_total;
+                    let (more, new_id) = (simd.splat(more), simd.splat_int(new as i32));
+                    for v in 0..count {
+                        let topic_ids = simd.ints(&lane_ids[v]);
+                        factor[v] = simd.put(factor[v], topic_ids, id, less);
+                        factor[v] = simd.put(factor[v], topic_ids, new_id, more);
+                        row[v] = simd.bump(simd.bump(row[v], topic_ids, id, -1), topic_ids, new_id, 1);
+                    }
+                }
+                token += 1;
+            }
+        }
+    }
+}
+
+/// A row of counts as vectors; with `half` its last vector is not whole.
+#[inline(always)]
+fn load<S: Simd>(simd: S, half: bool, counts: &[i32], row: &mut [S::Ints]) {
+    let (whole, rest) = counts.as_chunks::<16>();
+    let filled = row.len() - usize::from(half);
+    let whole = &whole[..filled];
+    for v in 0..filled {
+        row[v] = simd.ints(&whole[v]);
+    }
+    if half {
+        let mut last = [0; 16];
+        match rest.first_chunk::<8>() {
+            Some(eight) => last[..8].copy_from_slice(eight),
+            None => last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from),
+        }
+        row[filled] = simd.ints(&last);
+    }
+}
