@@ -1,1 +1,3 @@
-//! placeholder
+//! The algorithms of Dunlin, one file each.
+
+pub mod softmax;
