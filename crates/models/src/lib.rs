@@ -2,3 +2,4 @@
 
 pub mod mf;
 pub mod lda;
+pub mod softmax;

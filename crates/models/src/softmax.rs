@@ -1,0 +1,279 @@
+//! Multinomial logistic regression (softmax regression).
+//!
+//! ```text
+//! F(W) = C Σ_i [ln Σ_k exp(w_k·x_i) − w_{y_i}·x_i] + ½ Σ_k ‖w_k‖²
+//! ```
+//!
+//! with one weight vector per class, also for two classes (where a peer with a single vector w and penalty
+//! ½‖w‖² has the same solution at half our C: w = w_1 − w_0, ½‖w_0‖² + ½‖w_1‖² = ¼‖w‖²). Weights are kept feature by
+//! feature, (features, classes), so that a non-zero of the data touches one contiguous row.
+//!
+//! Two solvers. `dual` (default): stochastic dual coordinate ascent ([`dual`]); each example keeps a
+//! distribution over the classes, and the difference between the primal and the dual objective, the gap, bounds
+//! the distance from the optimum. With V lanes it is CoCoA+. `lbfgs`: limited-memory BFGS ([`lbfgs`]), one
+//! evaluation a clock, so it needs `allreduce` (or one lane) and one clock per epoch.
+//!
+//! Which strategies: over lanes the dual solver relies on ‖Σ_v u_v‖² ≤ V Σ ‖u_v‖² over the updates that are in
+//! flight together. Lock-step keeps these to one clock of V lanes. Under `ssp`, `essp` and `asp` up to S + 1
+//! clocks are in flight, the bound would need a scale of V (S + 1) that the mean over V lanes does not undo, and
+//! ascent is not assured, so they are not offered.
+
+pub mod dual;
+mod kernel;
+pub mod lbfgs;
+mod measure;
+#[cfg(test)]
+mod tests;
+
+use dual::{Duals, Pass};
+use dunlin::algorithm::StrategyKind;
+use dunlin::data::Kind;
+use dunlin::{Algorithm, Block, Error, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
+use kernel::{Isa, Rows, dispatch_width};
+use measure::Measure;
+use serde::{Deserialize, Serialize};
+
+/// Settings of [`Softmax`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// C, the weight of the loss against the penalty ½‖W‖²; the loss is a sum, not a mean, over examples.
+    /// Above 0, at most 10⁹. Default 1.
+    pub c: f64,
+    /// Adds a constant column of ones, whose weights (the last row of the table) are the biases. They are
+    /// penalised like all others, which keeps the dual without constraints across examples; scale the features
+    /// down (and C up) if that matters. Default false.
+    pub bias: bool,
+    /// `dual` or `lbfgs`. Default `dual`.
+    pub solver: Solver,
+    /// The run has converged when the relative duality gap (primal − dual) / primal is at most this. Above 0,
+    /// below 1; single precision allows about 10⁻⁶. Default 0.001.
+    pub tolerance: f64,
+    /// For `lbfgs`: how many steps it remembers, 1 to 100; each costs two copies of the weights. Default 10.
+    pub history: usize,
+}
+
+/// How the optimum is sought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solver {
+    /// Stochastic dual coordinate ascent.
+    Dual,
+    /// Limited-memory BFGS, one evaluation of the whole data a clock.
+    Lbfgs,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { c: 1.0, bias: false, solver: Solver::Dual, tolerance: 1e-3, history: 10 }
+    }
+}
+
+/// Multinomial logistic regression.
+#[derive(Clone, Debug)]
+pub struct Softmax {
+    config: Config,
+    /// Columns of the data.
+    features: usize,
+    classes: usize,
+    isa: Isa,
+}
+
+/// Number of the table of weights: (features + bias, classes).
+pub const WEIGHTS: usize = 0;
+
+impl Softmax {
+    /// Rows of the table of weights.
+    fn rows(&self) -> usize {
+        self.features + usize::from(self.config.bias)
+    }
+
+    /// The row of the bias.
+    fn bias(&self) -> Option<usize> {
+        self.config.bias.then_some(self.features)
+    }
+
+    fn diverged(&self, what: &str) -> Error {
+        Error::Diverged(format!(
+            "softmax: {what}; scale the features down or lower `c` (it is {})",
+            self.config.c
+        ))
+    }
+
+    /// Refuses columns and classes that the shape does not know.
+    fn check(&self, block: &Block) -> Result<()> {
+        let place = format!("softmax: block {} (rows {}..{})", block.id, block.first_row, block.end_row);
+        let Some((mut rows, classes)) = Rows::new(block) else {
+            return Err(Error::Data(format!("{place} holds no labelled rows")));
+        };
+        for (row, class) in classes.iter().enumerate() {
+            let (columns, values) = rows.row(row);
+            let place = || format!("softmax: row {}", block.first_row + row);
+            if *class as usize >= self.classes {
+                return Err(Error::Data(format!("{}: class {class} of {}", place(), self.classes)));
+            }
+            if let Some(column) = columns.iter().find(|column| **column as usize >= self.features) {
+                let features = self.features;
+                return Err(Error::Data(format!("{}: column {column} of {features} (from 0)", place())));
+            }
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(Error::Data(format!("{}: value {value}; finite numbers are allowed", place())));
+            }
+        }
+        Ok(())
+    }
+
+    fn dual_pass(&self, unit: &Unit, params: &mut Params, duals: &mut Duals) -> Result<()> {
+        let Some((rows, classes)) = Rows::new(unit.block) else { return Ok(()) };
+        let mut order: Vec<u32> = (0..classes.len() as u32).collect();
+        unit.rng("softmax order").shuffle(&mut order);
+        let weights = params.table_mut::<f32>(WEIGHTS);
+        let stride = weights.stride();
+        let pass = Pass {
+            rows,
+            order: &order,
+            duals,
+            weights,
+            classes: self.classes,
+            bias: self.bias(),
+            c: self.config.c as f32,
+            scale: unit.lanes as f32,
+            least_move: dual::least_move(self.config.tolerance),
+        };
+        if dispatch_width(self.isa, stride, pass) {
+            return Ok(());
+        }
+        Err(self.diverged(&format!(
+            "scores of block {} are no finite numbers in epoch {}",
+            unit.block.id, unit.epoch
+        )))
+    }
+}
+
+impl Algorithm for Softmax {
+    const NAME: &'static str = "softmax";
+    const ABOUT: &'static str = "multinomial logistic regression, C Σ loss + ½‖W‖², by dual ascent or L-BFGS";
+    const DATA: Kind = Kind::Labelled;
+    const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::Bsp, StrategyKind::AllReduce];
+    type Config = Config;
+    type Local = Duals;
+
+    fn new(config: &Config, shape: &Shape) -> Result<Softmax> {
+        let usage = |text: String| Err(Error::Usage(format!("softmax: {text}")));
+        if !(config.c > 0.0 && config.c <= 1e9) {
+            return usage(format!("c = {}; allowed: above 0, at most 1e9", config.c));
+        }
+        if !(config.tolerance > 0.0 && config.tolerance < 1.0) {
+            return usage(format!("tolerance = {}; allowed: above 0, below 1", config.tolerance));
+        }
+        if !(1..=100).contains(&config.history) {
+            return usage(format!("history = {}; allowed: 1 to 100", config.history));
+        }
+        if shape.kind != Kind::Labelled {
+            return usage(format!(
+                "data of kind {:?}; needed: rows with a class each (Labelled)",
+                shape.kind
+            ));
+        }
+        if shape.classes.len() < 2 {
+            let given = &shape.classes;
+            return Err(Error::Data(format!(
+                "softmax: the only label is {given:?}; at least two classes are needed"
+            )));
+        }
+        let isa = Isa::available()[0];
+        let (features, classes) = (shape.columns, shape.classes.len());
+        Ok(Softmax { config: config.clone(), features, classes, isa })
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        match self.config.solver {
+            Solver::Dual => {
+                vec![TableSpec::new("weights", self.rows(), self.classes).merge(Merge::Mean)]
+            }
+            Solver::Lbfgs => lbfgs::tables(self.rows(), self.classes, self.config.history),
+        }
+    }
+
+    fn begin(&self, unit: &Unit, params: &mut Params, _: Option<Duals>) -> Result<Duals> {
+        self.check(unit.block)?;
+        let (Solver::Dual, Some((mut rows, classes))) = (self.config.solver, Rows::new(unit.block)) else {
+            return Ok(Duals::default());
+        };
+        let stride = params.table::<f32>(WEIGHTS).stride();
+        Ok(Duals::start(&mut rows, classes, stride, self.config.bias))
+    }
+
+    fn step(&self, unit: &Unit, params: &mut Params, duals: &mut Duals, sums: &mut Sums) -> Result<()> {
+        match self.config.solver {
+            Solver::Dual => self.dual_pass(unit, params, duals),
+            Solver::Lbfgs => lbfgs::evaluate(self, unit, params, sums),
+        }
+    }
+
+    fn end_clock(&self, sums: &Sums, params: &mut Params) -> Result<()> {
+        match self.config.solver {
+            Solver::Dual => Ok(()),
+            Solver::Lbfgs => lbfgs::end_clock(self, sums, params),
+        }
+    }
+
+    fn measure(&self, block: &Block, params: &Params, local: Option<&Duals>, sums: &mut Sums) {
+        let Some((rows, classes)) = Rows::new(block) else { return };
+        let weights = params.table::<f32>(WEIGHTS);
+        let probabilities = local.map_or(&[][..], |duals| &duals.probabilities);
+        let measure = Measure {
+            rows,
+            labels: classes,
+            probabilities,
+            weights,
+            classes: self.classes,
+            bias: self.bias(),
+            each: |_: usize, _: &[f32]| {},
+        };
+        let found = dispatch_width(self.isa, weights.stride(), measure);
+        sums.add("rows", classes.len() as f64);
+        sums.add("known", found.known as f64);
+        sums.add("correct", found.correct as f64);
+        sums.add("loss", found.loss);
+        sums.add("entropy", found.entropy);
+    }
+
+    fn metrics(&self, train: &Sums, test: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)> {
+        let flat = params.table::<f32>(WEIGHTS).flat();
+        let penalty = 0.5 * lbfgs::inner(self.isa, flat, flat);
+        let primal = self.config.c * train.get("loss") + penalty;
+        let dual = match self.config.solver {
+            Solver::Dual => self.config.c * train.get("entropy") - penalty,
+            Solver::Lbfgs => lbfgs::lower_bound(params),
+        };
+        let mut metrics = vec![
+            ("train_objective", primal),
+            ("dual_objective", dual),
+            ("relative_gap", (primal - dual) / primal.abs().max(f64::MIN_POSITIVE)),
+            ("train_accuracy", train.get("correct") / train.get("rows").max(1.0)),
+        ];
+        if let Some(test) = test {
+            metrics.push(("test_accuracy", test.get("correct") / test.get("rows").max(1.0)));
+            metrics.push(("test_log_loss", test.get("loss") / test.get("known").max(1.0)));
+        }
+        metrics
+    }
+
+    fn converged(&self, metrics: &[(&'static str, f64)]) -> bool {
+        metrics.iter().any(|(name, value)| *name == "relative_gap" && *value <= self.config.tolerance)
+    }
+
+    fn predict(&self, block: &Block, params: &Params, out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        let Some((rows, classes)) = Rows::new(block) else {
+            return Err(Error::Data(format!("softmax: block {} holds no labelled rows", block.id)));
+        };
+        let weights = params.table::<f32>(WEIGHTS);
+        let each = |row: usize, probabilities: &[f32]| out(row, probabilities);
+        let (known, bias) = (self.classes, self.bias());
+        let measure =
+            Measure { rows, labels: classes, probabilities: &[], weights, classes: known, bias, each };
+        dispatch_width(self.isa, weights.stride(), measure);
+        Ok(())
+    }
+}
