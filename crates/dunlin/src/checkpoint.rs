@@ -19,7 +19,7 @@ use crate::{Error, Result, saved};
 use dunlin_comm::{Buffer, Comm, Message};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -123,7 +123,7 @@ pub fn write(
 
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
     write_atomically(&folder.join(name), bytes)?;
-    let xxh3 = format!("{:016x}", xxh3_64(bytes));
+    let xxh3 = format!("{:016x}", XxHash3_64::oneshot(bytes));
     Ok(FileEntry { name: name.into(), bytes: bytes.len() as u64, xxh3 })
 }
 
@@ -191,7 +191,7 @@ fn read_file(folder: &Path, entry: &FileEntry) -> Result<Vec<u8>> {
     }
     let path = folder.join(&entry.name);
     let bytes = std::fs::read(&path).map_err(Error::io(format!("cannot read {}", path.display())))?;
-    let found = (bytes.len() as u64, format!("{:016x}", xxh3_64(&bytes)));
+    let found = (bytes.len() as u64, format!("{:016x}", XxHash3_64::oneshot(&bytes)));
     if found != (entry.bytes, entry.xxh3.clone()) {
         let (path, wanted) = (path.display(), (entry.bytes, &entry.xxh3));
         return Err(Error::Damaged(format!(

@@ -5,7 +5,7 @@
 
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 /// One named stream of random numbers.
 #[derive(Clone, Debug)]
@@ -20,9 +20,9 @@ pub struct Stream(Xoshiro256PlusPlus);
 /// assert_ne!(stream(7, "shuffle", &[3, 1]).next(), stream(7, "shuffle", &[3, 2]).next());
 /// ```
 pub fn stream(seed: u64, purpose: &str, keys: &[u64]) -> Stream {
-    let mut hash = xxh3_64_with_seed(purpose.as_bytes(), seed);
+    let mut hash = XxHash3_64::oneshot_with_seed(seed, purpose.as_bytes());
     for key in keys {
-        hash = xxh3_64_with_seed(&key.to_le_bytes(), hash);
+        hash = XxHash3_64::oneshot_with_seed(hash, &key.to_le_bytes());
     }
     Stream(Xoshiro256PlusPlus::seed_from_u64(hash))
 }

@@ -19,6 +19,7 @@ use crate::{Error, Result};
 use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,11 +78,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// A number that differs if the data do: shape and all blocks.
 fn fingerprint(data: &Data) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let mut hasher = twox_hash::XxHash3_64::new();
     for block in &data.blocks {
-        hasher.update(&postcard::to_stdvec(block).unwrap_or_default());
+        hasher.write(&postcard::to_stdvec(block).unwrap_or_default());
     }
-    hasher.digest()
+    hasher.finish()
 }
 
 /// What rank 0 of a run tells the outside.

@@ -6,8 +6,9 @@ use super::{State, World};
 use crate::wire::Frame;
 use crate::{Lost, Time};
 use std::fmt::Write;
+use std::hash::Hasher;
 use std::time::Duration;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 impl World {
     /// Lets `event` happen at `now`, which no rank and no other event is behind.
@@ -66,10 +67,10 @@ impl World {
     fn deliver(&mut self, now: Time, frame: Frame) {
         self.report.frames_delivered += 1;
         if self.config.record {
-            let mut hasher = Xxh3::new();
-            hasher.update(&frame.head);
-            hasher.update(frame.body.bytes());
-            let (bytes, sum) = (frame.wire_bytes(), hasher.digest());
+            let mut hasher = XxHash3_64::new();
+            hasher.write(&frame.head);
+            hasher.write(frame.body.bytes());
+            let (bytes, sum) = (frame.wire_bytes(), hasher.finish());
             let line = &mut self.report.transcript;
             let Frame { from, to, channel, .. } = frame;
             let _ = writeln!(line, "{} {from}>{to} {channel} {bytes} {sum:016x}", now.0); // a String takes all

@@ -1,0 +1,41 @@
+//! The commands, one file each; a new one is a file, a variant and a line in [`Command::run`].
+
+mod data;
+mod demo;
+mod models;
+mod predict;
+mod train;
+
+pub(crate) use train::TrainFlags;
+
+use dunlin::Result;
+
+/// What the user can ask for.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Train a model
+    Train(Box<train::Train>),
+    /// Predict with a trained model, one line per row
+    Predict(predict::Predict),
+    /// Measure a trained model on test data
+    Eval(predict::Eval),
+    /// List the models, or one model's settings
+    Models(models::Models),
+    /// Say what a data file holds, or write made-up data
+    Data(data::DataCommand),
+    /// Train on the data that come with the program: a first look, in under half a minute
+    Demo(demo::Demo),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<()> {
+        match self {
+            Command::Train(command) => command.run(),
+            Command::Predict(command) => command.run(),
+            Command::Eval(command) => command.run(),
+            Command::Models(command) => command.run(),
+            Command::Data(command) => command.run(),
+            Command::Demo(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `dunlin predict` and `dunlin eval`: a trained model on other data.
+
+use crate::commands::data::{Reading, out};
+use dunlin::data::{Data, ReadOptions, read};
+use dunlin::model::SavedModel;
+use dunlin::{Error, Result};
+use dunlin_models::MODELS;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Predict {
+    /// The run folder
+    run: PathBuf,
+    /// The data
+    file: String,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Eval {
+    /// The run folder
+    run: PathBuf,
+    /// The data
+    file: String,
+    #[command(flatten)]
+    reading: Reading,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The model of run folder `run` and the data in `file`, read like its training data.
+fn load(run: &std::path::Path, file: &str, reading: &Reading) -> Result<(SavedModel, Data)> {
+    let saved = SavedModel::load(run, MODELS)?;
+    let options = ReadOptions { kind: Some(saved.card.shape.kind), ..reading.options()? };
+    let data = read(file, &options, Some(&saved.like()))?;
+    Ok((saved, data))
+}
+
+impl Predict {
+    pub(crate) fn run(self) -> Result<()> {
+        let (saved, data) = load(&self.run, &self.file, &self.reading)?;
+        let mut lines = BufWriter::new(std::io::stdout());
+        let mut outcome = Ok(());
+        saved.predict(&data, &mut |_, values| {
+            let text: Vec<String> = values.iter().map(|value| format!("{value}")).collect();
+            if outcome.is_ok() {
+                outcome = writeln!(lines, "{}", text.join("\t"));
+            }
+        })?;
+        outcome.and_then(|()| lines.flush()).map_err(Error::io("cannot write to standard output"))
+    }
+}
+
+impl Eval {
+    pub(crate) fn run(self) -> Result<()> {
+        let (saved, data) = load(&self.run, &self.file, &self.reading)?;
+        let metrics = saved.evaluate(&data)?;
+        if self.json {
+            let metrics: std::collections::BTreeMap<_, _> = metrics.into_iter().collect();
+            return out(&serde_json::json!({"model": saved.card.model, "metrics": metrics}));
+        }
+        metrics.iter().try_for_each(|(name, value)| out(&format!("{name:<28} {value:.6}")))
+    }
+}

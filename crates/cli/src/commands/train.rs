@@ -1,0 +1,305 @@
+//! `dunlin train`: from flags, or a run file, to a checked run, and what came out of it.
+
+use crate::cluster::{Details, Place};
+use crate::commands::data::{Reading, out};
+use crate::console::table;
+use crate::job::{TrainJob, read_source};
+use crate::settings;
+use dunlin::data::ReadOptions;
+use dunlin::event::Outcome;
+use dunlin::isa::{self, Isa};
+use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
+use dunlin::strategy::StrategySpec;
+use dunlin::{Error, Result, comm};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = "Examples:
+  dunlin train mf --train ratings.tsv --test test.tsv --workers 4 --strategy ssp:3
+  dunlin train lda --train docword.kos.txt.gz --set topics=100 --epochs 100 --out runs-out/kos
+  dunlin train softmax --train a.svm.gz --until relative_gap<=1e-4 --cluster processes --workers 2
+  dunlin train run.toml --seed 2
+
+A run file is TOML with the names of the flags as keys (model, train, workers, clocks_per_epoch, ...) and model
+settings under [set]. Flags win over the file.")]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) flags: TrainFlags,
+    /// Print the result as one JSON object on the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Say nothing while it runs
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+/// A run as the user says it: flags and keys of a run file.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TrainFlags {
+    /// The model (see `dunlin models`), or a run file ending in .toml
+    pub(crate) model: Option<String>,
+    /// Training data: a file (also .gz, .zst), - for standard input, sample:digits, synth:KIND?...
+    #[arg(long)]
+    pub(crate) train: Option<String>,
+    /// Test data, read like the training data
+    #[arg(long)]
+    pub(crate) test: Option<String>,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) reading: Reading,
+    /// Number of workers [default: 1]
+    #[arg(long)]
+    pub(crate) workers: Option<usize>,
+    /// Number of lanes, the parts that the work is cut into [default: the number of workers]
+    #[arg(long)]
+    pub(crate) lanes: Option<usize>,
+    /// Ranks that are server shards and nothing else [default: 0, every worker has a shard]
+    #[arg(long)]
+    pub(crate) servers: Option<usize>,
+    /// How updates travel: bsp, ssp:S, essp:S, asp, allreduce; ssp:S,TABLE=S sets single tables [default: the model's]
+    #[arg(long)]
+    pub(crate) strategy: Option<String>,
+    /// Where the ranks live: threads, processes, hosts:FILE, sim:WORKERS [default: threads]
+    #[arg(long)]
+    pub(crate) cluster: Option<String>,
+    /// Passes over the data at most [default: 20]
+    #[arg(long)]
+    pub(crate) epochs: Option<usize>,
+    /// Stop once a metric has reached a value: METRIC<=X or METRIC>=X
+    #[arg(long)]
+    pub(crate) until: Option<String>,
+    /// Stop after so many seconds of training
+    #[arg(long)]
+    pub(crate) seconds: Option<f64>,
+    /// Clocks an epoch [default: from data and lanes]
+    #[arg(long)]
+    pub(crate) clocks_per_epoch: Option<usize>,
+    /// Epochs from one evaluation to the next [default: 1]
+    #[arg(long)]
+    pub(crate) eval_every: Option<usize>,
+    /// Seed of all random streams [default: 1]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Run folder to write: configuration, events, checkpoints, model
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on from the newest checkpoint in --out; start afresh if there is none
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Write a checkpoint every so many epochs
+    #[arg(long)]
+    pub(crate) checkpoint_epochs: Option<usize>,
+    /// Write a checkpoint every so many seconds
+    #[arg(long)]
+    pub(crate) checkpoint_seconds: Option<f64>,
+    /// A model's setting, key=value; may be given often
+    #[arg(long, value_name = "KEY=VALUE")]
+    #[serde(deserialize_with = "settings::pairs")]
+    pub(crate) set: Vec<String>,
+    /// Make workers slow: RANK:FACTOR, random:P:MAX_MS, rotating:FACTOR; may be given often
+    #[arg(long)]
+    pub(crate) slow: Vec<String>,
+    /// Simulator: the network, e.g. 1gbit,0.5ms
+    #[arg(long)]
+    pub(crate) net: Option<String>,
+    /// Simulator: who computes slowly, e.g. 0.1:5x
+    #[arg(long)]
+    pub(crate) stragglers: Option<String>,
+    /// Simulator: computing cost of one sample, in nanoseconds [default: 1000]
+    #[arg(long)]
+    pub(crate) compute_ns: Option<f64>,
+    /// Longest wait for another rank, in seconds [default: 120]
+    #[arg(long)]
+    pub(crate) stall_timeout: Option<f64>,
+    /// Hosts: which line of the host file this process is, from 0 [default: the first address that is local and free]
+    #[arg(long)]
+    pub(crate) rank: Option<usize>,
+    /// Hosts: a word that all processes of the run share
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// Hosts: allow addresses beyond loopback; everything travels in the clear
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Vector instructions at most: portable, avx2, avx512 [default: what the machine has]
+    #[arg(long)]
+    pub(crate) isa: Option<String>,
+}
+
+impl Train {
+    pub(crate) fn run(self) -> Result<()> {
+        let json = self.json;
+        let outcome = self.train()?;
+        if json {
+            return Ok(());
+        }
+        out(&table(&outcome).trim_end())
+    }
+
+    /// Trains; with --json prints the object.
+    pub(crate) fn train(self) -> Result<Outcome> {
+        let (json, quiet) = (self.json, self.quiet || self.json);
+        let checked = self.flags.check()?;
+        limit_isa(checked.isa.as_deref())?;
+        listen_for_interrupts();
+        let run = &checked.run;
+        let source = match &checked.place {
+            Place::Hosts(_) => None, // every process reads for itself, and rank 0 says what
+            _ => Some(read_source(run)?),
+        };
+        if let Some(source) = &source {
+            run.check(source.blocks())?;
+        }
+        let cluster = checked.place.cluster(run.workers + run.servers, &checked.details)?;
+        let outcome = TrainJob::run(run, &cluster, source, quiet)?.unwrap_or_default();
+        if json {
+            out(&object(run, &outcome))?;
+        }
+        if outcome.reason == "interrupted" {
+            let place = run.out.as_ref().map(|out| format!("; go on with --out {} --resume", out.display()));
+            let text = format!("interrupted after epoch {}{}", outcome.epochs, place.unwrap_or_default());
+            return Err(Error::Interrupted(text));
+        }
+        Ok(outcome)
+    }
+}
+
+fn limit_isa(word: Option<&str>) -> Result<()> {
+    let Some(word) = word else { return Ok(()) };
+    let levels = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    let level = levels.into_iter().find(|level| level.word() == word);
+    let level =
+        level.ok_or_else(|| Error::Usage(format!("--isa {word}: there is portable, avx2 and avx512")))?;
+    isa::limit(level);
+    Ok(())
+}
+
+/// The first Ctrl-C asks the run to end at the next evaluation, with a checkpoint; the second ends the program.
+fn listen_for_interrupts() {
+    let _ = ctrlc::set_handler(|| {
+        if dunlin::train::INTERRUPTED.swap(true, Ordering::Relaxed) {
+            eprintln!("dunlin: aborted");
+            std::process::exit(1);
+        }
+        eprintln!("dunlin: stopping at the end of the epoch; once more to abort");
+    }); // set already: a demo trains more than once
+}
+
+/// The object that --json prints.
+fn object(run: &Run, outcome: &Outcome) -> serde_json::Value {
+    let mut object = serde_json::json!(outcome);
+    let about = serde_json::json!({
+        "model": run.model,
+        "strategy": run.strategy.to_string(),
+        "cluster": run.cluster,
+        "workers": run.workers,
+        "lanes": run.lanes,
+        "isa": isa::level().word(),
+        "seed": run.seed,
+        "settings": run.settings,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    if let (Some(object), serde_json::Value::Object(about)) = (object.as_object_mut(), about) {
+        object.extend(about);
+    }
+    object
+}
+
+/// Flags that make sense together.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    pub(crate) run: Run,
+    pub(crate) place: Place,
+    pub(crate) details: Details,
+    isa: Option<String>,
+}
+
+impl TrainFlags {
+    /// Merges the run file, if there is one, and checks everything.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the flag or key, what was given and what is allowed.
+    pub(crate) fn check(self) -> Result<Checked> {
+        let flags = match self.model.as_deref().filter(|model| model.ends_with(".toml")) {
+            Some(path) => settings::read(path)?.under(&self),
+            None => self,
+        };
+        let missing =
+            |what: &str| Error::Usage(format!("{what} is missing; dunlin train --help shows examples"));
+        let model = dunlin_models::find(flags.model.as_deref().ok_or_else(|| missing("the model"))?)?;
+        let train = flags.train.clone().ok_or_else(|| missing("--train"))?;
+        let cluster = flags.cluster.clone().unwrap_or_else(|| "threads".into());
+        let place = Place::parse(&cluster)?;
+        let servers = flags.servers.unwrap_or(0);
+        let workers = match (place.workers(servers)?, flags.workers) {
+            (Some(implied), Some(given)) if implied != given => {
+                return Err(Error::Usage(format!(
+                    "--workers {given}, but --cluster {cluster} has {implied}"
+                )));
+            }
+            (implied, given) => implied.or(given).unwrap_or(1),
+        };
+        if (train == "-" || flags.test.as_deref() == Some("-"))
+            && !matches!(place, Place::Threads | Place::Sim(_))
+        {
+            let text = format!("- (standard input) can be read by one process, not by --cluster {cluster}");
+            return Err(Error::Usage(text));
+        }
+        let strategy: StrategySpec = match &flags.strategy {
+            Some(strategy) => strategy.parse()?,
+            None => model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?,
+        };
+        model.check_strategy(strategy.kind())?;
+        let seed = flags.seed.unwrap_or(1);
+        let run = Run {
+            model: model.name.into(),
+            settings: model.settings(settings::split(&flags.set)?)?,
+            train,
+            test: flags.test.clone(),
+            read: ReadOptions { kind: Some(model.data), ..flags.reading.options()? },
+            workers,
+            servers,
+            lanes: flags.lanes.unwrap_or(workers),
+            strategy,
+            cluster,
+            stop: Stop {
+                epochs: flags.epochs.unwrap_or(20),
+                until: flags.until.as_deref().map(str::parse::<Until>).transpose()?,
+                seconds: positive("--seconds", flags.seconds)?,
+            },
+            clocks_per_epoch: flags.clocks_per_epoch,
+            eval_every: flags.eval_every.unwrap_or(1),
+            seed,
+            checkpoint: CheckpointPolicy {
+                epochs: flags.checkpoint_epochs.unwrap_or(0),
+                seconds: positive("--checkpoint-seconds", flags.checkpoint_seconds)?,
+            },
+            slow: flags.slow.iter().map(|text| text.parse::<Slow>()).collect::<Result<_>>()?,
+            compute_ns: positive("--compute-ns", flags.compute_ns)?.unwrap_or(1000.0),
+            stall_timeout: positive("--stall-timeout", flags.stall_timeout)?
+                .unwrap_or(comm::comm::DEFAULT_STALL_TIMEOUT.as_secs_f64()),
+            out: flags.out.clone(),
+            resume: flags.resume,
+        };
+        let details = Details {
+            network: flags.net,
+            stragglers: flags.stragglers,
+            rank: flags.rank,
+            token: flags.token,
+            insecure: flags.insecure,
+            seed,
+        };
+        Ok(Checked { run, place, details, isa: flags.isa })
+    }
+}
+
+fn positive(flag: &str, value: Option<f64>) -> Result<Option<f64>> {
+    match value {
+        Some(given) if !(given > 0.0 && given < 1e9) => {
+            Err(Error::Usage(format!("{flag} {given}: a number above 0 and below 1e9")))
+        }
+        value => Ok(value),
+    }
+}

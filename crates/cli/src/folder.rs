@@ -1,0 +1,57 @@
+//! The run folder: what was run, what happened, and what came out.
+
+use dunlin::event::Event;
+use dunlin::run::Run;
+use dunlin::saved::write_atomically;
+use dunlin::table::Params;
+use dunlin::train::Source;
+use dunlin::{Error, Result, model};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// An open run folder; rank 0 has it.
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    run: Run,
+    events: BufWriter<File>,
+    complained: bool,
+}
+
+impl RunFolder {
+    /// Creates the folder, or opens it to go on with the run in it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if another run is in it already, [`Error::Io`].
+    pub(crate) fn open(path: &Path, run: &Run) -> Result<RunFolder> {
+        let events = path.join("events.jsonl");
+        if events.exists() && !run.resume {
+            return Err(Error::Usage(format!(
+                "{}: there is a run in this folder; go on with it by --resume, or name another by --out",
+                path.display()
+            )));
+        }
+        std::fs::create_dir_all(path).map_err(Error::io(format!("cannot create {}", path.display())))?;
+        let json = serde_json::to_vec_pretty(run).map_err(|error| Error::Damaged(error.to_string()))?;
+        write_atomically(&path.join("run.json"), &json)?;
+        let file = OpenOptions::new().create(true).append(true).open(&events);
+        let file = file.map_err(Error::io(format!("cannot write {}", events.display())))?;
+        Ok(RunFolder { path: path.into(), run: run.clone(), events: BufWriter::new(file), complained: false })
+    }
+
+    /// Appends an event.
+    pub(crate) fn event(&mut self, event: &Event) {
+        let line = serde_json::to_string(event).unwrap_or_default();
+        let written = writeln!(self.events, "{line}").and_then(|()| self.events.flush());
+        if let (Err(error), false) = (written, self.complained) {
+            self.complained = true; // training matters more than its record, and once is enough
+            eprintln!("dunlin: cannot write {}: {error}", self.path.join("events.jsonl").display());
+        }
+    }
+
+    /// Saves the model.
+    pub(crate) fn finished(&mut self, params: &Params, source: &Source) -> Result<()> {
+        model::save(&self.path, &self.run, source, params)?;
+        dunlin_models::write_readable(&self.run, params, source, &self.path)
+    }
+}

@@ -1,0 +1,127 @@
+//! The job that every rank of a training run runs.
+
+use crate::console::Console;
+use crate::folder::RunFolder;
+use dunlin::comm::cluster::Job;
+use dunlin::comm::{self, Cluster, Comm};
+use dunlin::data::{Data, read_noting};
+use dunlin::event::{Event, Outcome};
+use dunlin::run::Run;
+use dunlin::table::Params;
+use dunlin::train::{Observer, Source};
+use dunlin::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
+
+/// A training run, as it is sent to ranks in other processes.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TrainJob {
+    /// The [`Run`] in JSON: settings have no fixed type, which a compact encoding would need.
+    run: String,
+    /// True to say nothing while it runs.
+    quiet: bool,
+    /// Data read before the ranks were started; ranks in other processes read for themselves.
+    #[serde(skip)]
+    source: Option<Source>,
+    /// The first error of a rank of this process, with its kind.
+    #[serde(skip)]
+    failure: Mutex<Option<Error>>,
+}
+
+/// Reads what `run` trains on and tests on; what could not be used is told on standard error.
+pub(crate) fn read_source(run: &Run) -> Result<Source> {
+    let train = read_noting(&run.train, &run.read, None)?.0;
+    let test: Option<Data> = match &run.test {
+        None => None,
+        Some(test) => {
+            let (data, notes) = read_noting(test, &run.read, Some(&train))?;
+            if notes.dropped_entries > 0 {
+                eprintln!(
+                    "dunlin: {test}: {} entries in columns not seen in training were left out",
+                    notes.dropped_entries
+                );
+            }
+            Some(data)
+        }
+    };
+    Ok(Source::new(train, test))
+}
+
+impl TrainJob {
+    /// Trains `run` on `cluster`, on data that were read, if they were.
+    ///
+    /// # Errors
+    /// The first error of any rank.
+    pub(crate) fn run(
+        run: &Run,
+        cluster: &Cluster,
+        source: Option<Source>,
+        quiet: bool,
+    ) -> Result<Option<Outcome>> {
+        let text = serde_json::to_string(run).map_err(|error| Error::Usage(error.to_string()))?;
+        let job = TrainJob { run: text, quiet, source, failure: Mutex::default() };
+        let outcomes = cluster.run(&job);
+        if let (Err(_), Some(first)) =
+            (&outcomes, job.failure.lock().unwrap_or_else(PoisonError::into_inner).take())
+        {
+            return Err(first);
+        }
+        Ok(outcomes?.into_iter().next())
+    }
+
+    fn train(&self, comm: &mut Comm) -> Result<Outcome> {
+        let run: Run = serde_json::from_str(&self.run).map_err(|error| Error::Usage(error.to_string()))?;
+        let model = dunlin_models::find(&run.model)?;
+        let read;
+        let source = match &self.source {
+            Some(source) => source,
+            None => {
+                comm.describe("nothing yet: it was reading the data");
+                read = read_source(&run)?;
+                &read
+            }
+        };
+        let mut observer = Watcher {
+            console: (comm.rank() == 0 && !self.quiet).then(Console::new),
+            folder: match &run.out {
+                Some(out) if comm.rank() == 0 => Some(RunFolder::open(out, &run)?),
+                _ => None,
+            },
+        };
+        (model.train)(&run, source, comm, &mut observer)
+    }
+}
+
+impl Job for TrainJob {
+    const NAME: &'static str = "train";
+    type Out = Outcome;
+
+    fn body(&self, comm: &mut Comm) -> comm::Result<Outcome> {
+        self.train(comm).map_err(|error| {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = error.to_string();
+            if failure.is_none() && !matches!(error, Error::Comm(_)) {
+                *failure = Some(error);
+                return comm::Error::Body(text);
+            }
+            error.into()
+        })
+    }
+}
+
+/// Passes events on to whoever wants them.
+struct Watcher {
+    console: Option<Console>,
+    folder: Option<RunFolder>,
+}
+
+impl Observer for Watcher {
+    fn event(&mut self, event: &Event) {
+        self.console.iter_mut().for_each(|console| console.event(event));
+        self.folder.iter_mut().for_each(|folder| folder.event(event));
+    }
+
+    fn finished(&mut self, params: &Params, source: &Source) -> Result<()> {
+        self.folder.iter_mut().try_for_each(|folder| folder.finished(params, source))
+    }
+}
