@@ -247,6 +247,10 @@ impl Algorithm for Mf {
     /// In cache the bound is the latency of the dot product, and neighbours in a sorted order wait for one
     /// another through a shared row: the ratings are shuffled. Beyond the cache the bound is memory: users are
     /// taken in groups whose rows stay cached, and item rows are visited in order within a group.
+    fn clocks_per_epoch(&self, blocks: &[&Block], lanes: usize) -> usize {
+        self.suggested_clocks(lanes, self.hottest_updates_per_epoch(blocks.iter().copied()))
+    }
+
     fn arrange(&self, block: &mut Block, seed: u64) {
         let (id, first_row, cached) = (u64::from(block.id), block.first_row, self.cached());
         let group = (GROUP_BYTES / (self.specs()[USERS].stride() * size_of::<f32>())).max(1);
