@@ -204,7 +204,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let hosted = share(run.lanes, run.workers, comm.rank());
         let clocks_per_epoch = run.clocks_per_epoch.unwrap_or_else(|| {
             let blocks = lock(&source.train);
-            algorithm.clocks_per_epoch(&blocks.iter().flatten().collect::<Vec<_>>(), run.lanes)
+            let wanted = algorithm.clocks_per_epoch(&blocks.iter().flatten().collect::<Vec<_>>(), run.lanes);
+            wanted.clamp(1, (blocks.len() / run.lanes).max(1)) // a clock without a block would change nothing
         });
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let lanes: Vec<Lane<A::Local>> =

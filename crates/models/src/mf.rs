@@ -248,7 +248,9 @@ impl Algorithm for Mf {
     /// another through a shared row: the ratings are shuffled. Beyond the cache the bound is memory: users are
     /// taken in groups whose rows stay cached, and item rows are visited in order within a group.
     fn clocks_per_epoch(&self, blocks: &[&Block], lanes: usize) -> usize {
-        self.suggested_clocks(lanes, self.hottest_updates_per_epoch(blocks.iter().copied()))
+        let of_lane = |lane| blocks[dunlin::serial::share(blocks.len(), lanes, lane)].iter().copied();
+        let hottest = (0..lanes).map(|lane| self.hottest_updates_per_epoch(of_lane(lane))).max();
+        self.suggested_clocks(lanes, hottest.unwrap_or(0))
     }
 
     fn arrange(&self, block: &mut Block, seed: u64) {
