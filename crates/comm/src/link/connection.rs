@@ -333,3 +333,143 @@ pub(crate) fn note(kind: Kind, from: usize, to: usize, head: Vec<u8>) -> Frame {
     let body = Arc::new(Buffer::new());
     Frame { kind, from: from as u16, to: to as u16, channel: 0, view: 0, sequence: 0, head, body }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// Numbers that look random: splitmix64.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed ^ (mixed >> 31)) as usize >> 1
+        }
+
+        fn frame(&mut self, sequence: u64) -> Frame {
+            let most = [1, 100, 20_000, 600_000][self.next() % 4];
+            let mut body = Buffer::zeroed(self.next() % most);
+            body.bytes_mut().iter_mut().for_each(|byte| *byte = self.next() as u8);
+            let head = (0..self.next() % most.min(20_000)).map(|_| self.next() as u8).collect();
+            Frame { sequence, body: Arc::new(body), ..note(Kind::Data, 1, 2, head) }
+        }
+    }
+
+    /// Gives bytes in pieces of random size, with pauses; then it is closed.
+    struct Pieces<'a> {
+        bytes: &'a [u8],
+        numbers: Numbers,
+    }
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if self.numbers.next().is_multiple_of(3) && !self.bytes.is_empty() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let most = [1, 50, 5000, usize::MAX][self.numbers.next() % 4];
+            let count = into.len().min(self.bytes.len()).min(most);
+            let (now, later) = self.bytes.split_at(count);
+            into[..count].copy_from_slice(now);
+            self.bytes = later;
+            Ok(count)
+        }
+
+        fn read_vectored(&mut self, pieces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            let mut total = 0;
+            for piece in pieces {
+                match self.read(piece) {
+                    Ok(count) => total += count,
+                    Err(error) if total == 0 => return Err(error),
+                    Err(_) => break,
+                }
+                if self.numbers.next().is_multiple_of(2) || total < piece.len() {
+                    break; // only a filled piece is followed by the next
+                }
+            }
+            Ok(total)
+        }
+    }
+
+    /// All frames in `bytes`, and the error that ended the reading, if any.
+    fn read_all(bytes: &[u8], seed: u64) -> (Vec<Frame>, Option<Error>) {
+        let mut source = Pieces { bytes, numbers: Numbers(seed) };
+        let (mut reader, mut pool, mut ready) = (Reader::new(), Pool::default(), VecDeque::new());
+        let error = loop {
+            match reader.fill(&mut source, &mut pool, &mut ready) {
+                Ok(Progress::Closed) => break None,
+                Ok(_) => {}
+                Err(error) => break Some(error),
+            }
+        };
+        (ready.into(), error)
+    }
+
+    fn assert_same(sent: &Frame, found: &Frame, seed: u64) {
+        assert_eq!(sent.sequence, found.sequence, "seed {seed}");
+        assert_eq!((sent.from, sent.to, sent.kind), (found.from, found.to, found.kind), "seed {seed}");
+        assert!(sent.head == found.head && sent.body.bytes() == found.body.bytes(), "seed {seed}");
+    }
+
+    #[test]
+    fn frames_arrive_however_they_are_cut() {
+        for seed in 0..60 {
+            let mut numbers = Numbers(seed);
+            let sent: Vec<Frame> = (1..12).map(|sequence| numbers.frame(sequence)).collect();
+            let bytes: Vec<u8> = sent.iter().flat_map(|frame| frame.encode().unwrap()).collect();
+            let (found, error) = read_all(&bytes, seed);
+            assert!(error.is_none(), "seed {seed}: {error:?}");
+            assert_eq!(found.len(), sent.len(), "seed {seed}");
+            sent.iter().zip(&found).for_each(|(a, b)| assert_same(a, b, seed));
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_refused() {
+        for seed in 0..2000 {
+            let mut numbers = Numbers(seed);
+            let mut bytes: Vec<u8> = (0..numbers.next() % 300).map(|_| numbers.next() as u8).collect();
+            if seed % 2 == 0 && bytes.len() >= HEADER_BYTES {
+                // As far into a header as garbage gets by chance: magic, version, kind, small lengths.
+                bytes[..6].copy_from_slice(b"DLNf\x01\x00");
+                bytes[24..32].copy_from_slice(&[7, 0, 0, 0, 9, 0, 0, 0]);
+            }
+            let (found, error) = read_all(&bytes, seed);
+            assert!(found.is_empty(), "seed {seed}");
+            assert!(error.is_some() || bytes.len() < HEADER_BYTES + 16, "seed {seed}: it waits for more");
+        }
+    }
+
+    #[test]
+    fn no_truncation_and_no_flipped_bit_passes() {
+        let mut numbers = Numbers(7);
+        let head = (0..30).map(|_| numbers.next() as u8).collect();
+        let body = Arc::new(Buffer::from(&[1.5f32, -2.0, 3.25][..]));
+        let frame = Frame { body, sequence: 9, ..note(Kind::Data, 1, 2, head) };
+        let bytes = frame.encode().unwrap();
+        for end in 0..bytes.len() {
+            let (found, error) = read_all(&bytes[..end], end as u64);
+            assert!(found.is_empty() && error.is_none(), "cut at {end}: {error:?}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let (found, _) = read_all(&bytes, bit as u64);
+            assert!(found.is_empty(), "bit {bit} flipped, and nobody noticed");
+        }
+    }
+
+    #[test]
+    fn a_returned_buffer_is_used_again() {
+        let mut pool = Pool::default();
+        let first = Arc::new(pool.take(100_000));
+        pool.lend(&first);
+        let place = first.bytes().as_ptr();
+        assert_ne!(pool.take(100_000).bytes().as_ptr(), place, "it is still in use");
+        drop(first);
+        assert_eq!(pool.take(90_000).bytes().as_ptr(), place);
+    }
+}

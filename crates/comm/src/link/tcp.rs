@@ -183,6 +183,7 @@ impl TcpLink {
                 end = (now + patience).min(deadline);
             } else {
                 longest_gap = longest_gap.max(now.since(last));
+                std::thread::yield_now(); // the peer may be on this very processor
             }
             last = now;
         }
@@ -216,7 +217,7 @@ impl Spin {
     /// means that the system gave the processor to somebody else.
     fn learn(&mut self, came: bool, longest_gap: Duration) {
         self.fruitless = if came { 0 } else { (self.fruitless + 1).min(6) };
-        self.skip = if longest_gap > SPIN / 2 { 200 } else { (1 << self.fruitless) - 1 };
+        self.skip = if longest_gap > 8 * SPIN { 200 } else { (1 << self.fruitless) - 1 };
     }
 }
 
