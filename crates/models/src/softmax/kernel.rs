@@ -183,7 +183,15 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Asks the processor to fetch row `row`, which is read soon; nothing past the end.
+    /// Asks the processor to fetch the place of row `row`.
+    #[inline(always)]
+    pub(super) fn prefetch_offset(&self, row: usize) {
+        if let Contents::Sparse(rows) = &self.block.contents {
+            dunlin::table::prefetch(&rows.offsets[row..]);
+        }
+    }
+
+    /// Asks the processor to fetch row `row`, which is read soon.
     #[inline(always)]
     pub(super) fn prefetch(&self, row: usize) {
         if let Contents::Sparse(rows) = &self.block.contents {
