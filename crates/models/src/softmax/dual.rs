@@ -14,6 +14,7 @@
 
 use super::kernel::{Rows, Width, WidthWork, exp, greatest, ln, sum_of};
 use dunlin::TableMut;
+use dunlin::table::prefetch;
 use serde::{Deserialize, Serialize};
 
 /// The duals of a block.
@@ -76,7 +77,13 @@ impl WidthWork for Pass<'_, '_> {
         let (target, logs) = (&mut target.as_mut()[..stride], &mut logs.as_mut()[..stride]);
         let step = &mut step.as_mut()[..stride];
         for (index, row) in self.order.iter().enumerate() {
-            if let Some(next) = self.order.get(index + 1) {
+            // The order is random: what is needed soon is asked for now, what leads to it earlier still.
+            if let Some(later) = self.order.get(index + 6) {
+                self.rows.prefetch_offset(*later as usize);
+                prefetch(&self.duals.squares[*later as usize..]);
+                prefetch(&self.duals.probabilities[*later as usize * stride..]);
+            }
+            if let Some(next) = self.order.get(index + 2) {
                 self.rows.prefetch(*next as usize);
             }
             let row = *row as usize;

@@ -183,7 +183,15 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Asks the processor to fetch row `row`, which is read soon; nothing past the end.
+    /// Asks the processor to fetch the place of row `row`.
+    #[inline(always)]
+    pub(super) fn prefetch_offset(&self, row: usize) {
+        if let Contents::Sparse(rows) = &self.block.contents {
+            dunlin::table::prefetch(&rows.offsets[row..]);
+        }
+    }
+
+    /// Asks the processor to fetch row `row`, which is read soon.
     #[inline(always)]
     pub(super) fn prefetch(&self, row: usize) {
         if let Contents::Sparse(rows) = &self.block.contents {
@@ -272,10 +280,14 @@ impl<const W: usize> Width for Fixed<W> {
         let Some(step) = step.first_chunk::<W>() else { return };
         let step = *step;
         for (column, value) in columns.iter().zip(values) {
+            // Copies tell the compiler that nothing overlaps, which it needs for vector instructions.
+            let value = *value;
             let row = weights.array_mut::<W>(*column as usize);
-            for (weight, step) in row.iter_mut().zip(&step) {
-                *weight = value.mul_add(*step, *weight);
+            let mut sums = *row;
+            for (sum, step) in sums.iter_mut().zip(&step) {
+                *sum = value.mul_add(*step, *sum);
             }
+            *row = sums;
         }
     }
 }
@@ -314,6 +326,7 @@ impl Width for Any {
     #[inline(always)]
     fn add(self, weights: &mut TableMut<f32>, columns: &[u32], values: &[f32], step: &[f32]) {
         for (column, value) in columns.iter().zip(values) {
+            let value = *value;
             for (weight, step) in weights.padded_mut(*column as usize).iter_mut().zip(step) {
                 *weight = value.mul_add(*step, *weight);
             }
