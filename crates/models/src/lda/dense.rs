@@ -73,23 +73,23 @@ impl Kernel for Dense<'_> {
 
 #[inline(always)]
 fn fixed<S: Simd, const N: usize>(simd: S, work: Sweep, half: bool) {
-    let (zero, none) = (simd.splat(0.0), simd.splat_int(0));
+    let zero = simd.splat(0.0);
     let lane_ids: [[i32; 16]; N] = std::array::from_fn(ids);
-    let (mut factor, mut sums, mut row) = ([zero; N], [zero; N], [none; N]);
+    let (mut factor, mut sums, mut row) = ([zero; N], [zero; N], [zero; N]);
     sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
 }
 
 #[inline(always)]
 fn any<S: Simd>(simd: S, work: Sweep, vectors: usize, half: bool) {
-    let (zero, none) = (simd.splat(0.0), simd.splat_int(0));
+    let zero = simd.splat(0.0);
     let lane_ids: Vec<[i32; 16]> = (0..vectors).map(ids).collect();
     let (mut factor, mut sums) = (vec![zero; vectors], vec![zero; vectors]);
-    let mut row = vec![none; vectors];
+    let mut row = vec![zero; vectors];
     sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
 }
 
 /// The topics in the lanes of vector `vector`.
-fn ids(vector: usize) -> [i32; 16] {
+pub(super) fn ids(vector: usize) -> [i32; 16] {
     std::array::from_fn(|lane| (16 * vector + lane) as i32)
 }
 
@@ -99,8 +99,8 @@ struct Vectors<'a, S: Simd> {
     factor: &'a mut [S::Floats],
     /// Weights, summed down the vectors.
     sums: &'a mut [S::Floats],
-    /// The word's counts n_wk.
-    row: &'a mut [S::Ints],
+    /// n_wk + β of the word.
+    row: &'a mut [S::Floats],
 }
 
 #[inline(always)]
@@ -108,10 +108,6 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
     let Vectors { factor, sums, row } = vectors;
     let (count, topics) = (lane_ids.len(), work.totals.len());
     let (alpha, beta) = (simd.splat(work.alpha), simd.splat(work.beta));
-    // Lane i of the last vector is a topic only up to `ends`; lanes from `lanes` on hold none at all.
-    let ends: [i32; 16] =
-        std::array::from_fn(|i| count as i32 - 1 - i32::from(16 * (count - 1) + i >= topics));
-    let last_lane = topics.min(16) - 1;
     let mut inverse = vec![[0.0f32; 16]; count];
     for (inverse, total) in inverse.as_flattened_mut().iter_mut().zip(&*work.totals) {
         *inverse = work.inverse(*total);
@@ -143,31 +139,22 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
             }
             let repeats = work.documents.counts[entry] as usize;
             let counts = work.word_topic.padded_mut(words[entry] as usize);
-            load(simd, half, counts, row);
-            for _ in 0..repeats {
+            load(simd, half, counts, count, |v, counts| row[v] = simd.add(simd.counts(counts), beta));
+            for left in (0..repeats).rev() {
                 let old = usize::from(work.topics[token]);
                 let id = simd.splat_int(old as i32);
                 // Without this token.
                 let less_total = 1.0 / ((work.totals[old] - 1).max(0) as f32 + work.words_beta);
-                let less = simd.splat(((document.as_flattened()[old] - 1) as f32 + work.alpha) * less_total);
+                let less = ((document.as_flattened()[old] - 1) as f32 + work.alpha) * less_total;
+                let less_word = (counts[old] - 1).max(0) as f32 + work.beta;
+                let own = simd.splat(less * less_word);
                 let mut sum = simd.splat(0.0);
                 for v in 0..count {
-                    let topic_ids = simd.ints(&lane_ids[v]);
-                    let word = simd.add(simd.counts(simd.bump(row[v], topic_ids, id, -1)), beta);
-                    let weight = simd.mul(simd.put(factor[v], topic_ids, id, less), word);
+                    let weight = simd.put(simd.mul(factor[v], row[v]), simd.ints(&lane_ids[v]), id, own);
                     sum = if v == 0 { weight } else { simd.add(sum, weight) };
                     sums[v] = sum;
                 }
-                // The lane, then the vector.
-                let along = simd.scan(sum);
-                let dart = simd.splat(work.rng.unit_f32() * simd.last(along));
-                let rest = simd.sub(dart, simd.sub(along, sum));
-                let mut below = simd.splat_int(0);
-                for sum in &sums[..count - 1] {
-                    below = simd.count_up_to(below, *sum, rest);
-                }
-                let lane = (simd.above(along, dart) | 1 << last_lane).trailing_zeros() as usize;
-                let new = 16 * simd.lane(below, lane).min(ends[lane & 15]) as usize + lane;
+                let new = choose(simd, sums, lane_ids, topics, work.rng.unit_f32());
                 if new != old {
                     work.topics[token] = new as u16;
                     counts[old] -= 1;
@@ -180,12 +167,19 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
                     document.as_flattened_mut()[old] -= 1;
                     document.as_flattened_mut()[new] += 1;
                     let more = (document.as_flattened()[new] as f32 + work.alpha) * more_total;
-                    let (more, new_id) = (simd.splat(more), simd.splat_int(new as i32));
+                    let (less, more) = (simd.splat(less), simd.splat(more));
+                    let new_id = simd.splat_int(new as i32);
                     for v in 0..count {
-                        let topic_ids = simd.ints(&lane_ids[v]);
-                        factor[v] = simd.put(factor[v], topic_ids, id, less);
-                        factor[v] = simd.put(factor[v], topic_ids, new_id, more);
-                        row[v] = simd.bump(simd.bump(row[v], topic_ids, id, -1), topic_ids, new_id, 1);
+                        let here = simd.ints(&lane_ids[v]);
+                        factor[v] = simd.put(simd.put(factor[v], here, id, less), here, new_id, more);
+                    }
+                    if left > 0 {
+                        let more_word = simd.splat(counts[new].max(0) as f32 + work.beta);
+                        let less_word = simd.splat(less_word);
+                        for v in 0..count {
+                            let here = simd.ints(&lane_ids[v]);
+                            row[v] = simd.put(simd.put(row[v], here, id, less_word), here, new_id, more_word);
+                        }
                     }
                 }
                 token += 1;
@@ -194,14 +188,43 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
     }
 }
 
-/// A row of counts as vectors; with `half` its last vector is not whole.
+/// The topic that a uniform number hits, given weights summed down the vectors: the lane, then the vector.
 #[inline(always)]
-fn load<S: Simd>(simd: S, half: bool, counts: &[i32], row: &mut [S::Ints]) {
+pub(super) fn choose<S: Simd>(
+    simd: S,
+    sums: &[S::Floats],
+    lane_ids: &[[i32; 16]],
+    topics: usize,
+    uniform: f32,
+) -> usize {
+    let vectors = sums.len();
+    let sum = sums[vectors - 1];
+    let along = simd.scan(sum);
+    let dart = simd.mul(simd.splat(uniform), simd.last(along));
+    let rest = simd.sub(dart, simd.sub(along, sum));
+    // Sums only grow, so the last one that is not above the rest tells how many are not.
+    let mut ids = simd.ints(&lane_ids[0]);
+    for (sum, next) in sums[..vectors - 1].iter().zip(&lane_ids[1..]) {
+        ids = simd.replace_up_to(ids, *sum, rest, simd.ints(next));
+    }
+    // Rounding must not choose a lane or a vector that holds no topic.
+    let new = simd.pick(ids, along, dart, topics.min(16) - 1) as usize;
+    if new < topics { new } else { new - 16 }
+}
+
+/// Gives `take` a row of counts as vectors; with `half` its last vector is not whole.
+#[inline(always)]
+pub(super) fn load<S: Simd>(
+    simd: S,
+    half: bool,
+    counts: &[i32],
+    vectors: usize,
+    mut take: impl FnMut(usize, S::Ints),
+) {
     let (whole, rest) = counts.as_chunks::<16>();
-    let filled = row.len() - usize::from(half);
-    let whole = &whole[..filled];
-    for v in 0..filled {
-        row[v] = simd.ints(&whole[v]);
+    let filled = vectors - usize::from(half);
+    for (v, counts) in whole[..filled].iter().enumerate() {
+        take(v, simd.ints(counts));
     }
     if half {
         let mut last = [0; 16];
@@ -209,6 +232,6 @@ fn load<S: Simd>(simd: S, half: bool, counts: &[i32], row: &mut [S::Ints]) {
             Some(eight) => last[..8].copy_from_slice(eight),
             None => last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from),
         }
-        row[filled] = simd.ints(&last);
+        take(filled, simd.ints(&last));
     }
 }
