@@ -17,7 +17,7 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 
-use dense::{Dense, Sweep};
+use dense::{Dense, Prior, Sweep};
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Documents, Kind, Names};
 use dunlin::table::Type;
@@ -126,9 +126,11 @@ impl Algorithm for Lda {
             word_topic,
             totals: totals.row_mut(0),
             rng: unit.rng("lda-sweep"),
-            alpha: self.config.alpha as f32,
-            beta: self.config.beta as f32,
-            words_beta: (self.words as f64 * self.config.beta) as f32,
+            prior: Prior {
+                alpha: self.config.alpha as f32,
+                beta: self.config.beta as f32,
+                words_beta: (self.words as f64 * self.config.beta) as f32,
+            },
         };
         if self.dense() {
             self.isa.run(Dense(sweep));

@@ -7,7 +7,7 @@
 //! words as there; a flat array instead of their tree, because it is hit so rarely).
 //! Counts of documents are short lists of (topic, count), made anew in each sweep.
 
-use super::dense::{Sweep, choose, ids, load};
+use super::dense::{Prior, Row, Sweep, choose, ids};
 use super::simd::{Kernel, Simd};
 use dunlin::data::Documents;
 use dunlin::table::prefetch;
@@ -208,10 +208,9 @@ impl Kernel for Sparse<'_> {
             let word = same_word[0].word as usize;
             let mass = state.weigh(simd, &sweep, sweep.word_topic.padded(word), half);
             // The row is borrowed from the table, the rest of the sweep is used beside it.
-            let Sweep { word_topic, topics, totals, rng, alpha, beta, words_beta, .. } = &mut sweep;
+            let Sweep { word_topic, topics, totals, rng, prior, .. } = &mut sweep;
             let mut word = Word { counts: word_topic.row_mut(word), mass };
-            let mut draw =
-                Draw { state: &mut state, totals, rng, alpha: *alpha, beta: *beta, words_beta: *words_beta };
+            let mut draw = Draw { state: &mut state, totals, rng, prior: *prior };
             for visit in same_word {
                 at += 1;
                 if let Some(next) = visits.get(at + AHEAD) {
@@ -231,7 +230,7 @@ impl State {
         let (topics, vectors) = (sweep.totals.len(), sweep.totals.len().div_ceil(16));
         let mut inverse = vec![[0.0f32; 16]; vectors];
         for (inverse, total) in inverse.as_flattened_mut().iter_mut().zip(&*sweep.totals) {
-            *inverse = sweep.inverse(*total);
+            *inverse = sweep.prior.inverse(*total);
         }
         let lists = Lists::new(sweep.documents, sweep.topics, topics);
         let longest = lists.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
@@ -244,15 +243,15 @@ impl State {
     /// Lays out q for a word; returns Σ q_k.
     #[inline(always)]
     fn weigh<S: Simd>(&mut self, simd: S, sweep: &Sweep, counts: &[i32], half: bool) -> f64 {
-        let beta = simd.splat(sweep.beta);
+        let beta = simd.splat(sweep.prior.beta);
         let mut sum = simd.splat(0.0);
-        let inverse = &self.inverse[..];
-        let lines = &mut self.q.as_chunks_mut::<16>().0[..inverse.len()];
-        load(simd, half, counts, inverse.len(), |v, counts| {
-            let q = simd.mul(simd.add(simd.counts(counts), beta), simd.floats(&inverse[v]));
-            simd.store(q, &mut lines[v]);
+        let counts = Row::new(counts, self.inverse.len(), half);
+        for (v, (inverse, line)) in self.inverse.iter().zip(self.q.as_chunks_mut::<16>().0).enumerate() {
+            let in_word = simd.counts(counts.vector(simd, v));
+            let q = simd.mul(simd.add(in_word, beta), simd.floats(inverse));
+            simd.store(q, line);
             sum = simd.add(sum, q);
-        });
+        }
         f64::from(simd.first(simd.last(simd.scan(sum))))
     }
 
@@ -273,9 +272,7 @@ struct Draw<'a> {
     state: &'a mut State,
     totals: &'a mut [i32],
     rng: &'a mut dunlin::rng::Stream,
-    alpha: f32,
-    beta: f32,
-    words_beta: f32,
+    prior: Prior,
 }
 
 impl Draw<'_> {
@@ -293,15 +290,15 @@ impl Draw<'_> {
         let State { lists, four, q, .. } = &mut *self.state;
         let Some(at) = lists.find(document, old_topic) else { return old_topic };
         // Without this token; its own topic stands apart from the document's others.
-        let less_inverse = 1.0 / ((self.totals[old] - 1).max(0) as f32 + self.words_beta);
-        let less = ((word.counts[old] - 1).max(0) as f32 + self.beta) * less_inverse;
+        let less_inverse = self.prior.inverse(self.totals[old] - 1);
+        let less = ((word.counts[old] - 1).max(0) as f32 + self.prior.beta) * less_inverse;
         let full = std::mem::take(&mut q[old]);
         let own = (lists.counts[at] - 1.0) * less;
         let (start, length) = (lists.starts[document], lists.lengths[document]);
         let list = start..start + length.next_multiple_of(4);
         let others = four.fill(&lists.topics[list.clone()], &lists.counts[list], q);
         let mass = word.mass - f64::from(full) + f64::from(less);
-        let dart = self.rng.unit_f32() * (own + others + self.alpha * mass as f32);
+        let dart = self.rng.unit_f32() * (own + others + self.prior.alpha * mass as f32);
         if dart < own {
             q[old] = full;
             return old_topic;
@@ -326,11 +323,11 @@ impl Draw<'_> {
         word.counts[new] += 1;
         self.totals[old] -= 1;
         self.totals[new] += 1;
-        let more_inverse = 1.0 / (self.totals[new].max(0) as f32 + self.words_beta);
+        let more_inverse = self.prior.inverse(self.totals[new]);
         inverse.as_flattened_mut()[old] = less_inverse;
         inverse.as_flattened_mut()[new] = more_inverse;
         let before =
-            std::mem::replace(&mut q[new], (word.counts[new].max(0) as f32 + self.beta) * more_inverse);
+            std::mem::replace(&mut q[new], (word.counts[new].max(0) as f32 + self.prior.beta) * more_inverse);
         word.mass = mass - f64::from(before) + f64::from(q[new]);
         new as u16
     }

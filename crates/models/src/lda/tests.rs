@@ -72,14 +72,18 @@ fn usage_error(config: &Config, data: &Data) -> String {
 }
 
 /// Sixteen lanes as the dense sampler sums them, written plainly: weights are summed over k ≡ lane (mod 16) in
-/// ascending order, then along the lanes in the network of `Simd::scan`.
+/// ascending order by fours, then along the lanes in the network of `Simd::scan`.
 fn draw_dense(weights: &[f32], uniform: f32) -> usize {
     let lanes = weights.len().min(16);
-    let mut columns = vec![Vec::new(); 16];
+    let (mut columns, mut parts) = (vec![Vec::new(); 16], Vec::new());
     for (topic, weight) in weights.iter().enumerate() {
         let column: &mut Vec<f32> = &mut columns[topic % 16];
-        let before = column.last().copied();
-        column.push(before.map_or(*weight, |before| before + weight));
+        // In fours: the sum within the four is added to the sum before the four.
+        let first = column.len() / 4 * 4;
+        parts.push(if column.len() == first { *weight } else { parts[topic - 16] + weight });
+        let part = parts[topic];
+        let before = first.checked_sub(1).map(|last| column[last]);
+        column.push(before.map_or(part, |before| before + part));
     }
     let own: Vec<f32> = columns.iter().map(|column| column.last().copied().unwrap_or(0.0)).collect();
     let mut along = own.clone();
