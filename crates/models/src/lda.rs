@@ -13,16 +13,18 @@
 mod dense;
 mod quality;
 mod simd;
+mod sparse;
 #[cfg(test)]
 mod tests;
 
-use dense::{Dense, Sweep};
+use dense::{Dense, Prior, Sweep};
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Documents, Kind, Names};
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
 use serde::{Deserialize, Serialize};
 use simd::Isa;
+use sparse::{Sparse, Visit, visits};
 
 /// Table number of the counts by word and topic: (words, topics).
 pub const WORD_TOPIC: usize = 0;
@@ -63,10 +65,13 @@ impl Default for Config {
 }
 
 /// The topics of a block's tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Assignments {
     /// Topic of each token: documents in order, words in order within, a word's occurrences together.
     pub topics: Vec<u16>,
+    /// The block by word, for the sparse sampler; made when it is first wanted.
+    #[serde(skip)]
+    visits: Vec<Visit>,
 }
 
 /// Latent Dirichlet allocation.
@@ -107,7 +112,7 @@ impl Algorithm for Lda {
         }
         let mut rng = unit.rng("lda-init");
         let topics = (0..unit.block.samples()).map(|_| rng.below(self.config.topics) as u16).collect();
-        let local = Assignments { topics };
+        let local = Assignments { topics, visits: Vec::new() };
         self.count(documents, &local, params);
         Ok(local)
     }
@@ -121,11 +126,20 @@ impl Algorithm for Lda {
             word_topic,
             totals: totals.row_mut(0),
             rng: unit.rng("lda-sweep"),
-            alpha: self.config.alpha as f32,
-            beta: self.config.beta as f32,
-            words_beta: (self.words as f64 * self.config.beta) as f32,
+            prior: Prior {
+                alpha: self.config.alpha as f32,
+                beta: self.config.beta as f32,
+                words_beta: (self.words as f64 * self.config.beta) as f32,
+            },
         };
-        self.isa.run(Dense(sweep));
+        if self.dense() {
+            self.isa.run(Dense(sweep));
+        } else {
+            if local.visits.len() != documents.words.len() {
+                local.visits = visits(documents);
+            }
+            self.isa.run(Sparse { sweep, visits: &local.visits });
+        }
         sums.add("tokens", local.topics.len() as f64);
         Ok(())
     }
@@ -160,7 +174,18 @@ impl Algorithm for Lda {
     }
 }
 
+/// Up to so many topics `auto` takes the dense sampler.
+const DENSE_UP_TO: usize = 128;
+
 impl Lda {
+    fn dense(&self) -> bool {
+        match self.config.sampler {
+            Sampler::Auto => self.config.topics <= DENSE_UP_TO,
+            Sampler::Dense => true,
+            Sampler::Sparse => false,
+        }
+    }
+
     /// Adds the counts of `local` to the tables.
     fn count(&self, documents: &Documents, local: &Assignments, params: &mut Params) {
         let [mut word_topic, mut totals] = params.tables_mut::<i32, 2>([WORD_TOPIC, TOTALS]);

@@ -27,6 +27,13 @@ pub(super) struct Sweep<'a> {
     pub(super) totals: &'a mut [i32],
     /// The sweep's random numbers, one per token.
     pub(super) rng: Stream,
+    /// What is added to counts.
+    pub(super) prior: Prior,
+}
+
+/// What is added to counts.
+#[derive(Clone, Copy)]
+pub(super) struct Prior {
     /// α.
     pub(super) alpha: f32,
     /// β.
@@ -35,7 +42,7 @@ pub(super) struct Sweep<'a> {
     pub(super) words_beta: f32,
 }
 
-impl Sweep<'_> {
+impl Prior {
     /// 1 / (count + Vβ), with a count below zero taken as zero.
     #[inline(always)]
     pub(super) fn inverse(&self, count: i32) -> f32 {
@@ -73,23 +80,23 @@ impl Kernel for Dense<'_> {
 
 #[inline(always)]
 fn fixed<S: Simd, const N: usize>(simd: S, work: Sweep, half: bool) {
-    let (zero, none) = (simd.splat(0.0), simd.splat_int(0));
+    let zero = simd.splat(0.0);
     let lane_ids: [[i32; 16]; N] = std::array::from_fn(ids);
-    let (mut factor, mut sums, mut row) = ([zero; N], [zero; N], [none; N]);
+    let (mut factor, mut sums, mut row) = ([zero; N], [zero; N], [zero; N]);
     sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
 }
 
 #[inline(always)]
 fn any<S: Simd>(simd: S, work: Sweep, vectors: usize, half: bool) {
-    let (zero, none) = (simd.splat(0.0), simd.splat_int(0));
+    let zero = simd.splat(0.0);
     let lane_ids: Vec<[i32; 16]> = (0..vectors).map(ids).collect();
     let (mut factor, mut sums) = (vec![zero; vectors], vec![zero; vectors]);
-    let mut row = vec![none; vectors];
+    let mut row = vec![zero; vectors];
     sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
 }
 
 /// The topics in the lanes of vector `vector`.
-fn ids(vector: usize) -> [i32; 16] {
+pub(super) fn ids(vector: usize) -> [i32; 16] {
     std::array::from_fn(|lane| (16 * vector + lane) as i32)
 }
 
@@ -99,24 +106,54 @@ struct Vectors<'a, S: Simd> {
     factor: &'a mut [S::Floats],
     /// Weights, summed down the vectors.
     sums: &'a mut [S::Floats],
-    /// The word's counts n_wk.
-    row: &'a mut [S::Ints],
+    /// n_wk + β of the word.
+    row: &'a mut [S::Floats],
+}
+
+/// A value per topic that depends on counts, for one token less, for the counts as they are, and for one token
+/// more: what a step needs next is there before the step is known, and no division is waited for.
+struct Near {
+    less: Vec<[f32; 16]>,
+    same: Vec<[f32; 16]>,
+    more: Vec<[f32; 16]>,
+}
+
+impl Near {
+    fn new(vectors: usize) -> Near {
+        let zeros = vec![[0.0; 16]; vectors];
+        Near { less: zeros.clone(), same: zeros.clone(), more: zeros }
+    }
+
+    /// After the topic lost a token; `less` is its value for yet one less.
+    #[inline(always)]
+    fn down(&mut self, topic: usize, less: f32) {
+        let same = std::mem::replace(&mut self.less.as_flattened_mut()[topic], less);
+        let more = std::mem::replace(&mut self.same.as_flattened_mut()[topic], same);
+        self.more.as_flattened_mut()[topic] = more;
+    }
+
+    /// After the topic got a token; `more` is its value for yet one more.
+    #[inline(always)]
+    fn up(&mut self, topic: usize, more: f32) {
+        let same = std::mem::replace(&mut self.more.as_flattened_mut()[topic], more);
+        let less = std::mem::replace(&mut self.same.as_flattened_mut()[topic], same);
+        self.less.as_flattened_mut()[topic] = less;
+    }
 }
 
 #[inline(always)]
 fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], vectors: Vectors<S>) {
+    let prior = work.prior;
     let Vectors { factor, sums, row } = vectors;
     let (count, topics) = (lane_ids.len(), work.totals.len());
-    let (alpha, beta) = (simd.splat(work.alpha), simd.splat(work.beta));
-    // Lane i of the last vector is a topic only up to `ends`; lanes from `lanes` on hold none at all.
-    let ends: [i32; 16] =
-        std::array::from_fn(|i| count as i32 - 1 - i32::from(16 * (count - 1) + i >= topics));
-    let last_lane = topics.min(16) - 1;
-    let mut inverse = vec![[0.0f32; 16]; count];
-    for (inverse, total) in inverse.as_flattened_mut().iter_mut().zip(&*work.totals) {
-        *inverse = work.inverse(*total);
+    let (alpha, beta) = (simd.splat(prior.alpha), simd.splat(prior.beta));
+    let mut inverses = Near::new(count);
+    for (topic, total) in work.totals.iter().enumerate() {
+        inverses.less.as_flattened_mut()[topic] = prior.inverse(total - 1);
+        inverses.same.as_flattened_mut()[topic] = prior.inverse(*total);
+        inverses.more.as_flattened_mut()[topic] = prior.inverse(total + 1);
     }
-    let inverse = &mut inverse[..count];
+    let mut factors = Near::new(count);
     let mut document = vec![[0i32; 16]; count];
     let document = &mut document[..count];
     let words = &work.documents.words[..];
@@ -130,7 +167,12 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
         }
         for v in 0..count {
             let counted = simd.counts(simd.ints(&document[v]));
-            factor[v] = simd.mul(simd.add(counted, alpha), simd.floats(&inverse[v]));
+            let less = simd.add(simd.add(counted, simd.splat(-1.0)), alpha);
+            let more = simd.add(simd.add(counted, simd.splat(1.0)), alpha);
+            simd.store(simd.mul(less, simd.floats(&inverses.less[v])), &mut factors.less[v]);
+            simd.store(simd.mul(more, simd.floats(&inverses.more[v])), &mut factors.more[v]);
+            factor[v] = simd.mul(simd.add(counted, alpha), simd.floats(&inverses.same[v]));
+            simd.store(factor[v], &mut factors.same[v]);
         }
         for entry in entries {
             if let Some(word) = words.get(entry + AHEAD) {
@@ -143,49 +185,54 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
             }
             let repeats = work.documents.counts[entry] as usize;
             let counts = work.word_topic.padded_mut(words[entry] as usize);
-            load(simd, half, counts, row);
-            for _ in 0..repeats {
+            let in_word = Row::new(counts, count, half);
+            for (v, row) in row.iter_mut().enumerate() {
+                *row = simd.add(simd.counts(in_word.vector(simd, v)), beta);
+            }
+            for left in (0..repeats).rev() {
                 let old = usize::from(work.topics[token]);
                 let id = simd.splat_int(old as i32);
                 // Without this token.
-                let less_total = 1.0 / ((work.totals[old] - 1).max(0) as f32 + work.words_beta);
-                let less = simd.splat(((document.as_flattened()[old] - 1) as f32 + work.alpha) * less_total);
-                let mut sum = simd.splat(0.0);
-                for v in 0..count {
-                    let topic_ids = simd.ints(&lane_ids[v]);
-                    let word = simd.add(simd.counts(simd.bump(row[v], topic_ids, id, -1)), beta);
-                    let weight = simd.mul(simd.put(factor[v], topic_ids, id, less), word);
-                    sum = if v == 0 { weight } else { simd.add(sum, weight) };
-                    sums[v] = sum;
+                let less = factors.less.as_flattened()[old];
+                let less_word = (counts[old] - 1).max(0) as f32 + prior.beta;
+                let own = simd.splat(less * less_word);
+                // Sums run in fours, so that no vector waits for all before it.
+                for first in (0..count).step_by(4) {
+                    let mut sum = simd.splat(0.0);
+                    for v in first..count.min(first + 4) {
+                        let weight = simd.put(simd.mul(factor[v], row[v]), simd.ints(&lane_ids[v]), id, own);
+                        sum = if v == first { weight } else { simd.add(sum, weight) };
+                        sums[v] = if first == 0 { sum } else { simd.add(sums[first - 1], sum) };
+                    }
                 }
-                // The lane, then the vector.
-                let along = simd.scan(sum);
-                let dart = simd.splat(work.rng.unit_f32() * simd.last(along));
-                let rest = simd.sub(dart, simd.sub(along, sum));
-                let mut below = simd.splat_int(0);
-                for sum in &sums[..count - 1] {
-                    below = simd.count_up_to(below, *sum, rest);
-                }
-                let lane = (simd.above(along, dart) | 1 << last_lane).trailing_zeros() as usize;
-                let new = 16 * simd.lane(below, lane).min(ends[lane & 15]) as usize + lane;
+                let new = choose(simd, sums, lane_ids, topics, work.rng.unit_f32());
                 if new != old {
+                    let (less, more) = (simd.splat(less), simd.splat(factors.more.as_flattened()[new]));
+                    let new_id = simd.splat_int(new as i32);
+                    for v in 0..count {
+                        let here = simd.ints(&lane_ids[v]);
+                        factor[v] = simd.put(simd.put(factor[v], here, id, less), here, new_id, more);
+                    }
                     work.topics[token] = new as u16;
                     counts[old] -= 1;
                     counts[new] += 1;
                     work.totals[old] -= 1;
                     work.totals[new] += 1;
-                    let more_total = 1.0 / (work.totals[new].max(0) as f32 + work.words_beta);
-                    inverse.as_flattened_mut()[old] = less_total;
-                    inverse.as_flattened_mut()[new] = more_total;
                     document.as_flattened_mut()[old] -= 1;
                     document.as_flattened_mut()[new] += 1;
-                    let more = (document.as_flattened()[new] as f32 + work.alpha) * more_total;
-                    let (more, new_id) = (simd.splat(more), simd.splat_int(new as i32));
-                    for v in 0..count {
-                        let topic_ids = simd.ints(&lane_ids[v]);
-                        factor[v] = simd.put(factor[v], topic_ids, id, less);
-                        factor[v] = simd.put(factor[v], topic_ids, new_id, more);
-                        row[v] = simd.bump(simd.bump(row[v], topic_ids, id, -1), topic_ids, new_id, 1);
+                    let inverse = prior.inverse(work.totals[old] - 1);
+                    inverses.down(old, inverse);
+                    factors.down(old, ((document.as_flattened()[old] - 1) as f32 + prior.alpha) * inverse);
+                    let inverse = prior.inverse(work.totals[new] + 1);
+                    inverses.up(new, inverse);
+                    factors.up(new, ((document.as_flattened()[new] + 1) as f32 + prior.alpha) * inverse);
+                    if left > 0 {
+                        let more_word = simd.splat(counts[new].max(0) as f32 + prior.beta);
+                        let less_word = simd.splat(less_word);
+                        for v in 0..count {
+                            let here = simd.ints(&lane_ids[v]);
+                            row[v] = simd.put(simd.put(row[v], here, id, less_word), here, new_id, more_word);
+                        }
                     }
                 }
                 token += 1;
@@ -194,21 +241,52 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
     }
 }
 
-/// A row of counts as vectors; with `half` its last vector is not whole.
+/// The topic that a uniform number hits, given weights summed down the vectors: the lane, then the vector.
 #[inline(always)]
-fn load<S: Simd>(simd: S, half: bool, counts: &[i32], row: &mut [S::Ints]) {
-    let (whole, rest) = counts.as_chunks::<16>();
-    let filled = row.len() - usize::from(half);
-    let whole = &whole[..filled];
-    for v in 0..filled {
-        row[v] = simd.ints(&whole[v]);
+pub(super) fn choose<S: Simd>(
+    simd: S,
+    sums: &[S::Floats],
+    lane_ids: &[[i32; 16]],
+    topics: usize,
+    uniform: f32,
+) -> usize {
+    let vectors = sums.len();
+    let sum = sums[vectors - 1];
+    let along = simd.scan(sum);
+    let dart = simd.mul(simd.splat(uniform), simd.last(along));
+    let rest = simd.sub(dart, simd.sub(along, sum));
+    // Sums only grow, so the last one that is not above the rest tells how many are not.
+    let mut ids = simd.ints(&lane_ids[0]);
+    for (sum, next) in sums[..vectors - 1].iter().zip(&lane_ids[1..]) {
+        ids = simd.replace_up_to(ids, *sum, rest, simd.ints(next));
     }
-    if half {
+    // Rounding must not choose a lane or a vector that holds no topic.
+    let new = simd.pick(ids, along, dart, topics.min(16) - 1) as usize;
+    if new < topics { new } else { new - 16 }
+}
+
+/// A row of counts as vectors; where `half`, the last one is filled up with zeros.
+pub(super) struct Row<'a> {
+    whole: &'a [[i32; 16]],
+    last: [i32; 16],
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    pub(super) fn new(counts: &'a [i32], vectors: usize, half: bool) -> Row<'a> {
+        let (whole, rest) = counts.as_chunks::<16>();
         let mut last = [0; 16];
-        match rest.first_chunk::<8>() {
-            Some(eight) => last[..8].copy_from_slice(eight),
-            None => last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from),
+        if half {
+            match rest.first_chunk::<8>() {
+                Some(eight) => last[..8].copy_from_slice(eight),
+                None => last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from),
+            }
         }
-        row[filled] = simd.ints(&last);
+        Row { whole: &whole[..vectors - usize::from(half)], last }
+    }
+
+    #[inline(always)]
+    pub(super) fn vector<S: Simd>(&self, simd: S, at: usize) -> S::Ints {
+        if at < self.whole.len() { simd.ints(&self.whole[at]) } else { simd.ints(&self.last) }
     }
 }

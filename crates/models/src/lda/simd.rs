@@ -88,6 +88,8 @@ pub(super) trait Simd: Copy {
     fn floats(self, lanes: &[f32; 16]) -> Self::Floats;
     /// From memory.
     fn ints(self, lanes: &[i32; 16]) -> Self::Ints;
+    /// To memory.
+    fn store(self, floats: Self::Floats, lanes: &mut [f32; 16]);
     /// The same value everywhere.
     fn splat(self, value: f32) -> Self::Floats;
     /// The same value everywhere.
@@ -102,19 +104,23 @@ pub(super) trait Simd: Copy {
     fn counts(self, counts: Self::Ints) -> Self::Floats;
     /// `value` in the lane where `ids` is `id`, `other` elsewhere.
     fn put(self, other: Self::Floats, ids: Self::Ints, id: Self::Ints, value: Self::Floats) -> Self::Floats;
-    /// `counts` + `change` in the lane where `ids` is `id`.
-    fn bump(self, counts: Self::Ints, ids: Self::Ints, id: Self::Ints, change: i32) -> Self::Ints;
     /// Inclusive prefix sums: for step 1, 2, 4, 8 every lane i with i & step adds the last lane of the half
     /// before it (Sklansky's network).
     fn scan(self, floats: Self::Floats) -> Self::Floats;
-    /// The last lane.
-    fn last(self, floats: Self::Floats) -> f32;
-    /// `counts` + 1 where a ≤ b.
-    fn count_up_to(self, counts: Self::Ints, a: Self::Floats, b: Self::Floats) -> Self::Ints;
-    /// The lanes where a > b, as bits.
-    fn above(self, a: Self::Floats, b: Self::Floats) -> u32;
-    /// Lane number `lane`.
-    fn lane(self, ints: Self::Ints, lane: usize) -> i32;
+    /// The last lane, everywhere.
+    fn last(self, floats: Self::Floats) -> Self::Floats;
+    /// The first lane.
+    fn first(self, floats: Self::Floats) -> f32;
+    /// `other` where a ≤ b, `ints` elsewhere.
+    fn replace_up_to(
+        self,
+        ints: Self::Ints,
+        a: Self::Floats,
+        b: Self::Floats,
+        other: Self::Ints,
+    ) -> Self::Ints;
+    /// `ints` in the first lane where a > b; in lane `last` if there is none before it.
+    fn pick(self, ints: Self::Ints, a: Self::Floats, b: Self::Floats, last: usize) -> i32;
 }
 
 /// Plain code; also what AVX2 runs.
@@ -132,6 +138,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn ints(self, lanes: &[i32; 16]) -> [i32; 16] {
         *lanes
+    }
+    #[inline(always)]
+    fn store(self, floats: [f32; 16], lanes: &mut [f32; 16]) {
+        *lanes = floats;
     }
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; 16] {
@@ -162,10 +172,6 @@ impl Simd for Portable {
         std::array::from_fn(|i| if ids[i] == id[i] { value[i] } else { other[i] })
     }
     #[inline(always)]
-    fn bump(self, counts: [i32; 16], ids: [i32; 16], id: [i32; 16], change: i32) -> [i32; 16] {
-        std::array::from_fn(|i| counts[i] + if ids[i] == id[i] { change } else { 0 })
-    }
-    #[inline(always)]
     fn scan(self, floats: [f32; 16]) -> [f32; 16] {
         let mut sums = floats;
         for step in [1, 2, 4, 8] {
@@ -179,20 +185,21 @@ impl Simd for Portable {
         sums
     }
     #[inline(always)]
-    fn last(self, floats: [f32; 16]) -> f32 {
-        floats[15]
+    fn last(self, floats: [f32; 16]) -> [f32; 16] {
+        [floats[15]; 16]
     }
     #[inline(always)]
-    fn count_up_to(self, counts: [i32; 16], a: [f32; 16], b: [f32; 16]) -> [i32; 16] {
-        std::array::from_fn(|i| counts[i] + i32::from(a[i] <= b[i]))
+    fn first(self, floats: [f32; 16]) -> f32 {
+        floats[0]
     }
     #[inline(always)]
-    fn above(self, a: [f32; 16], b: [f32; 16]) -> u32 {
-        (0..16).fold(0, |bits, i| bits | u32::from(a[i] > b[i]) << i)
+    fn replace_up_to(self, ints: [i32; 16], a: [f32; 16], b: [f32; 16], other: [i32; 16]) -> [i32; 16] {
+        std::array::from_fn(|i| if a[i] <= b[i] { other[i] } else { ints[i] })
     }
     #[inline(always)]
-    fn lane(self, ints: [i32; 16], lane: usize) -> i32 {
-        ints[lane & 15]
+    fn pick(self, ints: [i32; 16], a: [f32; 16], b: [f32; 16], last: usize) -> i32 {
+        let above = (0..16).fold(0u32, |bits, i| bits | u32::from(a[i] > b[i]) << i);
+        ints[((above | 1 << last).trailing_zeros() & 15) as usize]
     }
 }
 
@@ -238,6 +245,10 @@ mod wide {
             with_proof!(_mm512_loadu_epi32(lanes.as_ptr()))
         }
         #[inline(always)]
+        fn store(self, floats: __m512, lanes: &mut [f32; 16]) {
+            with_proof!(_mm512_storeu_ps(lanes.as_mut_ptr(), floats))
+        }
+        #[inline(always)]
         fn splat(self, value: f32) -> __m512 {
             with_proof!(_mm512_set1_ps(value))
         }
@@ -266,13 +277,6 @@ mod wide {
             with_proof!(_mm512_mask_mov_ps(other, _mm512_cmpeq_epi32_mask(ids, id), value))
         }
         #[inline(always)]
-        fn bump(self, counts: __m512i, ids: __m512i, id: __m512i, change: i32) -> __m512i {
-            with_proof!({
-                let at = _mm512_cmpeq_epi32_mask(ids, id);
-                _mm512_mask_add_epi32(counts, at, counts, _mm512_set1_epi32(change))
-            })
-        }
-        #[inline(always)]
         fn scan(self, floats: __m512) -> __m512 {
             with_proof!({
                 let one =
@@ -285,23 +289,23 @@ mod wide {
             })
         }
         #[inline(always)]
-        fn last(self, floats: __m512) -> f32 {
-            with_proof!(_mm512_cvtss_f32(_mm512_permutexvar_ps(_mm512_set1_epi32(15), floats)))
+        fn last(self, floats: __m512) -> __m512 {
+            with_proof!(_mm512_permutexvar_ps(_mm512_set1_epi32(15), floats))
         }
         #[inline(always)]
-        fn count_up_to(self, counts: __m512i, a: __m512, b: __m512) -> __m512i {
+        fn first(self, floats: __m512) -> f32 {
+            with_proof!(_mm512_cvtss_f32(floats))
+        }
+        #[inline(always)]
+        fn replace_up_to(self, ints: __m512i, a: __m512, b: __m512, other: __m512i) -> __m512i {
+            with_proof!(_mm512_mask_mov_epi32(ints, _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b), other))
+        }
+        #[inline(always)]
+        fn pick(self, ints: __m512i, a: __m512, b: __m512, last: usize) -> i32 {
             with_proof!({
-                let at = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b);
-                _mm512_mask_add_epi32(counts, at, counts, _mm512_set1_epi32(1))
+                let above = _kor_mask16(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), 1 << last);
+                _mm512_cvtsi512_si32(_mm512_maskz_compress_epi32(above, ints))
             })
-        }
-        #[inline(always)]
-        fn above(self, a: __m512, b: __m512) -> u32 {
-            with_proof!(u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b)))
-        }
-        #[inline(always)]
-        fn lane(self, ints: __m512i, lane: usize) -> i32 {
-            with_proof!(_mm512_cvtsi512_si32(_mm512_permutexvar_epi32(_mm512_set1_epi32(lane as i32), ints)))
         }
     }
 }

@@ -72,14 +72,18 @@ fn usage_error(config: &Config, data: &Data) -> String {
 }
 
 /// Sixteen lanes as the dense sampler sums them, written plainly: weights are summed over k ≡ lane (mod 16) in
-/// ascending order, then along the lanes in the network of `Simd::scan`.
+/// ascending order by fours, then along the lanes in the network of `Simd::scan`.
 fn draw_dense(weights: &[f32], uniform: f32) -> usize {
     let lanes = weights.len().min(16);
-    let mut columns = vec![Vec::new(); 16];
+    let (mut columns, mut parts) = (vec![Vec::new(); 16], Vec::new());
     for (topic, weight) in weights.iter().enumerate() {
         let column: &mut Vec<f32> = &mut columns[topic % 16];
-        let before = column.last().copied();
-        column.push(before.map_or(*weight, |before| before + weight));
+        // In fours: the sum within the four is added to the sum before the four.
+        let first = column.len() / 4 * 4;
+        parts.push(if column.len() == first { *weight } else { parts[topic - 16] + weight });
+        let part = parts[topic];
+        let before = first.checked_sub(1).map(|last| column[last]);
+        column.push(before.map_or(part, |before| before + part));
     }
     let own: Vec<f32> = columns.iter().map(|column| column.last().copied().unwrap_or(0.0)).collect();
     let mut along = own.clone();
@@ -151,20 +155,69 @@ fn one_lane_is_the_plain_loop_bit_for_bit() {
 #[test]
 fn every_instruction_level_gives_the_same_bits() {
     let rows = themes(60, 80, 2);
-    for sampler in [Sampler::Dense] {
+    for sampler in [Sampler::Dense, Sampler::Sparse] {
         for topics in [1, 3, 20, 36, 64, 100, 300] {
             let run = |isa| {
                 let config = config(topics, sampler);
                 let mut serial = Serial::<Lda>::new(&config, data(&rows, 80, 2), 1, 1, 3).unwrap();
                 serial.algorithm.isa = isa;
                 (0..4).for_each(|_| serial.epoch().unwrap());
-                serial.locals
+                serial.locals.into_iter().map(|local| local.topics).collect::<Vec<_>>()
             };
             for isa in Isa::available() {
                 assert_eq!(run(isa), run(Isa::Portable), "{isa:?}, {sampler:?}, {topics} topics");
             }
         }
     }
+}
+
+/// Both samplers draw from the formula's distribution: word 0 occurs once, in document 0, so that its token comes
+/// first in either order and is drawn under the same counts in every trial.
+#[test]
+fn both_samplers_draw_from_the_formula() {
+    let mut rows = themes(30, 40, 8);
+    rows.iter_mut().for_each(|row| row.retain(|(word, _)| *word > 0));
+    rows[0].insert(0, (0, 1));
+    rows[0].insert(1, (1, 9));
+    let (topics, trials, seed) = (20, 20_000, 11);
+    for sampler in [Sampler::Dense, Sampler::Sparse] {
+        let config = Config { beta: 0.5, ..config(topics, sampler) };
+        let mut serial = Serial::<Lda>::new(&config, data(&rows, 40, 1), 1, 1, seed).unwrap();
+        let start = (serial.params.replicas.clone(), serial.locals[0].topics.clone());
+        let weights = first_weights(&serial, &rows[0], &config);
+        let mut drawn = vec![0.0; topics];
+        for epoch in 0..trials {
+            let block = &serial.blocks()[0].clone();
+            let unit = Unit { block, epoch, clock: epoch, lane: 0, lanes: 1, seed };
+            let (params, local) = (&mut serial.params, &mut serial.locals[0]);
+            serial.algorithm.step(&unit, params, local, &mut Sums::default()).unwrap();
+            drawn[usize::from(local.topics[0])] += 1.0;
+            serial.params.replicas.clone_from(&start.0);
+            serial.locals[0].topics.clone_from(&start.1);
+        }
+        let all: f64 = weights.iter().sum();
+        let expected = weights.iter().map(|weight| weight / all * trials as f64);
+        let chi_square: f64 =
+            drawn.iter().zip(expected).map(|(seen, mean)| (seen - mean) * (seen - mean) / mean).sum();
+        // 19 degrees of freedom: 43.8 is passed once in a thousand.
+        assert!(chi_square < 43.8, "{sampler:?}, seed {seed}: {chi_square}, {drawn:?}");
+    }
+}
+
+/// The weights of the first token's topics, without that token.
+fn first_weights(serial: &Serial<Lda>, row: &[(u32, u32)], config: &Config) -> Vec<f64> {
+    let local = &serial.locals[0].topics;
+    let length = row.iter().map(|(_, count)| *count as usize).sum();
+    let (words, totals) = (serial.params.table::<i32>(WORD_TOPIC), serial.params.table::<i32>(TOTALS));
+    let weight = |k: usize| {
+        let own = f64::from(u8::from(usize::from(local[0]) == k));
+        let in_document =
+            local[..length].iter().filter(|topic| usize::from(**topic) == k).count() as f64 - own;
+        let in_word = f64::from(words.row(0)[k]) - own;
+        let all = f64::from(totals.row(0)[k]) - own + words.rows() as f64 * config.beta;
+        (in_document + config.alpha) * (in_word + config.beta) / all
+    };
+    (0..config.topics).map(weight).collect()
 }
 
 /// The tables hold exactly the counts of the assignments.
@@ -192,7 +245,7 @@ fn assert_conserved(serial: &Serial<Lda>, topics: usize) {
 #[test]
 fn counts_are_conserved_on_any_number_of_lanes() {
     let rows = themes(80, 60, 4);
-    for sampler in [Sampler::Dense] {
+    for sampler in [Sampler::Dense, Sampler::Sparse] {
         for (topics, lanes, clocks) in [(7, 1, 1), (24, 2, 2), (100, 4, 1), (150, 3, 2)] {
             let serial = Serial::<Lda>::new(&config(topics, sampler), data(&rows, 60, 8), lanes, clocks, 5);
             let mut serial = serial.unwrap();
@@ -316,13 +369,16 @@ fn shared(path: &str) -> Option<(Rows, usize)> {
 fn reuters_reaches_the_python_package_on_one_two_and_four_lanes() {
     let Some((rows, words)) = shared("reuters-395/docword.reuters395.txt.gz") else { return };
     let config = config(20, Sampler::Auto);
+    let sparse = Config { sampler: Sampler::Sparse, ..config.clone() };
     // The package starts token i at topic i mod 20; its published log-likelihood there is -1,051,748.
     let tokens: u32 = rows.iter().flatten().map(|(_, count)| *count).sum();
     let start: Vec<u16> = (0..tokens).map(|token| (token % 20) as u16).collect();
     let loglik = metric(&fixed_metrics(data(&rows, words, 1), &config, &start), "train_loglik");
     assert!((loglik + 1_051_747.546_865_064_7).abs() < 1e-4, "{loglik}");
-    for (lanes, tolerance) in [(1, 0.005), (2, 0.01), (4, 0.01)] {
-        let mut serial = Serial::<Lda>::new(&config, data(&rows, words, 4), lanes, 1, 1).unwrap();
+    for (config, lanes, tolerance) in
+        [(&config, 1, 0.005), (&sparse, 1, 0.005), (&config, 2, 0.01), (&config, 4, 0.01)]
+    {
+        let mut serial = Serial::<Lda>::new(config, data(&rows, words, 4), lanes, 1, 1).unwrap();
         (0..100).for_each(|_| serial.epoch().unwrap());
         let loglik = metric(&serial.metrics(None), "train_loglik");
         let difference = (loglik + 672_761.0) / 672_761.0;
