@@ -1,3 +1,4 @@
 //! The algorithms of Dunlin, one file each.
 
+pub mod dml;
 pub mod mf;
