@@ -26,7 +26,7 @@ mod tests;
 mod text;
 
 pub use cut::cut;
-pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_noting, write};
+pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_idx, read_noting, write};
 pub use sample::SAMPLES;
 pub use summary::{Summary, summary};
 pub use synth::generators;

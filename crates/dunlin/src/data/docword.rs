@@ -5,7 +5,7 @@
 use super::cut::{Pile, cut};
 use super::input::{Input, bare_name, find_packed};
 use super::labelled::offsets;
-use super::text::{Parsed, grouped, show, whole, words};
+use super::text::{Parsed, digits, grouped, is_blank, show, skip_blanks, whole, words};
 use super::{Block, Contents, Data, Documents, Kind, Names, Notes, ReadOptions, Shape};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ impl Bags {
     /// Cuts the documents into blocks of about equal numbers of tokens.
     ///
     /// # Errors
-    /// [`Error::Data`] if there is no word in any document.
+    /// [`Error::Data`] if there are no documents, or no word in any of the training documents.
     pub(super) fn finish(
         mut self,
         place: &str,
@@ -68,6 +68,9 @@ impl Bags {
         options: &ReadOptions,
         like: Option<&Data>,
     ) -> Result<Data> {
+        if self.lengths.is_empty() {
+            return Err(Error::Data(format!("{place}: no documents")));
+        }
         let (entries, samples): (u64, u64) = (self.lengths.iter().sum(), self.tokens.iter().sum());
         if entries == 0 && like.is_none() {
             return Err(Error::Data(format!("{place}: no document has a word")));
@@ -180,13 +183,25 @@ fn single(line: &[u8]) -> Option<u64> {
     fields.next().and_then(whole).filter(|_| fields.next().is_none())
 }
 
+/// Three whole numbers between blanks.
+#[inline(always)]
+fn three(line: &[u8]) -> Option<(u64, u64, u64)> {
+    let next = |at: usize| {
+        digits(line, skip_blanks(line, at)).filter(|(_, end)| line.get(*end).is_none_or(|b| is_blank(*b)))
+    };
+    let (first, at) = next(0)?;
+    let (second, at) = next(at)?;
+    let (third, at) = next(at)?;
+    (skip_blanks(line, at) == line.len()).then_some((first, second, third))
+}
+
 /// Document and word from 1, and the count; `None` on a blank line.
 #[inline(always)]
 fn entry(line: &[u8], header: &Header) -> Parsed<Option<(u64, u64, u32)>> {
-    let mut fields = words(line);
-    let Some(first) = fields.next() else { return Ok(None) };
-    let rest = (fields.next().and_then(whole), fields.next().and_then(whole), fields.next());
-    let (Some(document), (Some(word), Some(count), None)) = (whole(first), rest) else {
+    if skip_blanks(line, 0) == line.len() {
+        return Ok(None);
+    }
+    let Some((document, word, count)) = three(line) else {
         return Err(format!("{:?}; a line is: document word count, three whole numbers", show(line)));
     };
     if document == 0 || document > header.documents {

@@ -173,7 +173,8 @@ impl Input {
 
     #[cold]
     fn read_fault(&self, error: std::io::Error) -> Error {
-        let (place, packing) = (format!("{}:{}", self.name, self.line), self.packing);
+        let place = if self.line == 0 { self.name.clone() } else { format!("{}:{}", self.name, self.line) };
+        let packing = self.packing;
         match error.kind() {
             ErrorKind::UnexpectedEof if !packing.is_empty() => {
                 Error::Data(format!("{place}: the {packing} file is truncated: it ends in the middle"))

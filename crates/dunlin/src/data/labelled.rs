@@ -11,6 +11,9 @@ use std::collections::HashMap;
 /// The largest feature index we take, counted from 0: indices of other programs are signed.
 pub(super) const LAST_COLUMN: u64 = i32::MAX as u64 - 1;
 
+/// The most values that rows are spread to because somebody asks for it: 16 GiB.
+const MOST_CELLS: f64 = (1u64 << 32) as f64;
+
 /// Rows as they are read. Entries go in with [`Rows::entry`], then [`Rows::end_row`] ends the row.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
@@ -134,6 +137,12 @@ impl Rows {
         notes.unknown_rows = self.labels.iter().filter(|class| **class == UNKNOWN).count() as u64;
         let width = like.map_or(self.width, |like| like.shape.columns);
         let dense = self.is_dense(width, options.layout, like);
+        if dense && options.layout == Layout::Dense && self.len() as f64 * width as f64 > MOST_CELLS {
+            let rows = grouped(self.len() as u64);
+            return Err(Error::Data(format!(
+                "{place}: {rows} rows of {width} columns are too much to store dense"
+            )));
+        }
         let (rows, entries) = (self.len(), if dense { self.len() * width } else { self.entries as usize });
         let blocks = self.blocks(width, dense, options.blocks);
         let shape = Shape {

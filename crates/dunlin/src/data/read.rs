@@ -178,6 +178,19 @@ pub fn read_from(
     read_input(&mut Input::new(name, reader)?, options, like)
 }
 
+/// Reads IDX images and their labels from two readers: [`read_from`] for the one format that takes two files.
+///
+/// # Errors
+/// As [`read_noting`].
+pub fn read_idx(
+    images: Box<dyn Read>,
+    labels: Box<dyn Read>,
+    options: &ReadOptions,
+    like: Option<&Data>,
+) -> Result<(Data, Notes)> {
+    idx::read_pair(&mut Input::new("images", images)?, &mut Input::new("labels", labels)?, options, like)
+}
+
 fn read_folder(source: &str, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
     let wanted = if like.is_some() { "t10k" } else { "train" };
     match idx::images_in(Path::new(source), like.is_some()) {

@@ -138,7 +138,8 @@ impl fmt::Display for Summary {
         if self.kind == Kind::Documents {
             line(out, "tokens", count(self.samples))?;
         }
-        let (min, mean, max) = (self.min, self.mean, self.max);
+        // Shown as the f32 they are.
+        let (min, mean, max) = (self.min as f32, self.mean, self.max as f32);
         line(out, values, format!("{min} to {max}, mean {mean:.4}"))?;
         if !self.classes.is_empty() {
             line(out, "classes", count(self.classes.len()))?;

@@ -1,6 +1,5 @@
 //! Tests over all readers: what bad input says, that no bytes panic, that what is written reads back the same.
 
-use super::input::Input;
 use super::*;
 use crate::rng::{Stream, stream};
 use crate::{Error, Result};
@@ -178,6 +177,7 @@ fn bad_documents_are_refused_with_their_place() {
         ("2000000000\n3\n1\n1 1 1\n", "line 1 says 2,000,000,000 documents, but there are only 1 entries"),
         ("2000000000\n3\n1\n2000000000 1 1\n", "after only 1 entries"),
         ("2\n3\n0\n", "no document has a word"),
+        ("0\n3\n0\n", "docword.x.txt: no documents"),
     ] {
         refused(parse("docword.x.txt", text), expected);
     }
@@ -348,9 +348,8 @@ fn idx(sizes: &[u32], bytes: &[u8]) -> Vec<u8> {
 }
 
 fn parse_idx(images: &[u8], labels: &[u8]) -> Result<Data> {
-    let open = |name: &str, bytes: &[u8]| Input::new(name, Box::new(std::io::Cursor::new(bytes.to_vec())));
-    let (mut images, mut labels) = (open("images", images)?, open("labels", labels)?);
-    Ok(super::idx::read_pair(&mut images, &mut labels, &ReadOptions::default(), None)?.0)
+    let open = |bytes: &[u8]| Box::new(std::io::Cursor::new(bytes.to_vec()));
+    Ok(read_idx(open(images), open(labels), &ReadOptions::default(), None)?.0)
 }
 
 #[test]
