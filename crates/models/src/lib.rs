@@ -10,7 +10,8 @@ pub mod softmax;
 use dunlin::model::{Model, model};
 
 /// All models, in the order in which `dunlin models` lists them.
-pub const MODELS: &[Model] = &[model::<mf::Mf>(), model::<lda::Lda>(), model::<softmax::Softmax>()];
+pub const MODELS: &[Model] =
+    &[model::<mf::Mf>(), model::<lda::Lda>(), model::<softmax::Softmax>(), model::<dml::Dml>()];
 
 /// The model called `name`.
 ///

@@ -342,7 +342,7 @@ fn top_words_are_the_most_frequent_ones() {
     for (word, row) in [[3, 0], [1, 1], [1, 2]].into_iter().enumerate() {
         counts.row_mut(word).copy_from_slice(&row);
     }
-    let names = Names { rows: vec![], columns: vec!["tea".into(), "cup".into()] };
+    let names = Names { rows: vec![], columns: vec!["tea".into(), "cup".into()], ..Names::default() };
     assert_eq!(top_words(&serial.params, &names, 2), [vec!["tea", "cup"], vec!["2", "cup"]]);
 }
 
