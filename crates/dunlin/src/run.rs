@@ -200,6 +200,34 @@ impl Slow {
     }
 }
 
+impl Default for Run {
+    /// One worker, one lane, `bsp`, 20 epochs; model and data are still to be named.
+    fn default() -> Run {
+        Run {
+            model: String::new(),
+            settings: serde_json::Value::Object(Default::default()),
+            train: String::new(),
+            test: None,
+            read: ReadOptions::default(),
+            workers: 1,
+            servers: 0,
+            lanes: 1,
+            strategy: StrategySpec::Bsp,
+            cluster: "threads".into(),
+            stop: Stop { epochs: 20, until: None, seconds: None },
+            clocks_per_epoch: None,
+            eval_every: 1,
+            seed: 1,
+            checkpoint: CheckpointPolicy::default(),
+            slow: Vec::new(),
+            compute_ns: 1000.0,
+            stall_timeout: dunlin_comm::comm::DEFAULT_STALL_TIMEOUT.as_secs_f64(),
+            out: None,
+            resume: false,
+        }
+    }
+}
+
 impl Run {
     /// Checks what the parts say together; `blocks` is what the data were cut into.
     ///

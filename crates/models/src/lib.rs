@@ -7,7 +7,12 @@ pub mod lda;
 pub mod mf;
 pub mod softmax;
 
+use dunlin::comm::Cluster;
+use dunlin::data::ReadOptions;
+use dunlin::event::{Event, Outcome};
 use dunlin::model::{Model, model};
+use dunlin::run::Run;
+use dunlin::train::{Observer, Source};
 
 /// All models, in the order in which `dunlin models` lists them.
 pub const MODELS: &[Model] =
@@ -48,3 +53,52 @@ pub fn write_readable(
 ) -> dunlin::Result<()> {
     Ok(())
 }
+
+/// A run of the model called `name` on `train`: one worker, one lane, 20 epochs, the model's own settings and
+/// strategy.
+///
+/// # Errors
+/// [`dunlin::Error::Usage`] if there is no such model.
+pub fn run(name: &str, train: &str) -> dunlin::Result<Run> {
+    let model = find(name)?;
+    let strategy = model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?;
+    let read = ReadOptions { kind: Some(model.data), ..ReadOptions::default() };
+    let settings = (model.defaults)();
+    Ok(Run { model: name.into(), train: train.into(), strategy, read, settings, ..Run::default() })
+}
+
+/// Trains `run` on a cluster within this process and returns what came out.
+///
+/// # Blocking
+/// Until the run has ended.
+///
+/// # Errors
+/// The first error of any rank.
+///
+/// # Examples
+/// ```
+/// use dunlin::{comm::Cluster, data::read, run::Run, train::Source};
+/// let run = Run { workers: 2, lanes: 2, ..dunlin_models::run("softmax", "sample:digits")? };
+/// let source = Source::new(read(&run.train, &run.read, None)?, None);
+/// let outcome = dunlin_models::train(&Cluster::Threads(2), &run, &source)?;
+/// assert!(outcome.metrics["train_accuracy"] > 0.95);
+/// # Ok::<(), dunlin::Error>(())
+/// ```
+pub fn train(cluster: &Cluster, run: &Run, source: &Source) -> dunlin::Result<Outcome> {
+    let model = find(&run.model)?;
+    model.check_strategy(run.strategy.kind())?;
+    let outcomes = cluster.run_closure(|comm| Ok((model.train)(run, source, comm, &mut Silent)?))?;
+    Ok(outcomes.into_iter().next().unwrap_or_default())
+}
+
+/// Tells nobody.
+struct Silent;
+
+impl Observer for Silent {
+    fn event(&mut self, _: &Event) {}
+}
+
+/// The README's program.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
