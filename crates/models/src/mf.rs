@@ -29,8 +29,9 @@ const ITEMS: usize = 1;
 
 /// Tables up to this size together are taken to stay in cache.
 const CACHED_BYTES: usize = 4 << 20;
-/// Users whose rows take this much are worked on together where the tables exceed the cache.
-const GROUP_BYTES: usize = 256 << 10;
+/// Users whose rows take this much are worked on together: a first-level cache where the tables are
+/// small, part of a second-level cache where they are not.
+const GROUP_BYTES: [usize; 2] = [32 << 10, 256 << 10];
 
 /// How the step changes from epoch to epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,28 +245,30 @@ impl Algorithm for Mf {
         self.specs().into()
     }
 
-    /// In cache the bound is the latency of the dot product, and neighbours in a sorted order wait for one
-    /// another through a shared row: the ratings are shuffled. Beyond the cache the bound is memory: users are
-    /// taken in groups whose rows stay cached, and item rows are visited in order within a group.
     fn clocks_per_epoch(&self, blocks: &[&Block], lanes: usize) -> usize {
         let of_lane = |lane| blocks[dunlin::serial::share(blocks.len(), lanes, lane)].iter().copied();
         let hottest = (0..lanes).map(|lane| self.hottest_updates_per_epoch(of_lane(lane))).max();
         self.suggested_clocks(lanes, hottest.unwrap_or(0))
     }
 
+    /// Users are taken in groups whose rows stay in a near cache. In cache the bound is the latency of the dot
+    /// product, and neighbours in a sorted order wait for one another through a shared row: within a group,
+    /// ratings are shuffled. Beyond the cache the bound is memory: item rows are visited in order.
     fn arrange(&self, block: &mut Block, seed: u64) {
         let (id, first_row, cached) = (u64::from(block.id), block.first_row, self.cached());
-        let group = (GROUP_BYTES / (self.specs()[USERS].stride() * size_of::<f32>())).max(1);
+        let row_bytes = self.specs()[USERS].stride() * size_of::<f32>();
+        let group = (GROUP_BYTES[usize::from(!cached)] / row_bytes).max(1);
         let Contents::Ratings(ratings) = &mut block.contents else { return };
+        let group_of = |at: u32| (ratings.users[at as usize] as usize).saturating_sub(first_row) / group;
         let mut order: Vec<u32> = (0..ratings.ratings.len() as u32).collect();
-        if cached {
-            dunlin::rng::stream(seed, "mf-order", &[id]).shuffle(&mut order);
-        } else {
-            let group_of = |user: u32| (user as usize).saturating_sub(first_row) / group;
-            let place = |at: &u32| (group_of(ratings.users[*at as usize]), ratings.items[*at as usize], *at);
-            let mut places: Vec<(usize, u32, u32)> = order.iter().map(place).collect();
-            places.sort_unstable();
-            order = places.into_iter().map(|place| place.2).collect();
+        let mut rng = dunlin::rng::stream(seed, "mf-order", &[id]);
+        // users ascend, so that a group is a run
+        for run in order.chunk_by_mut(|a, b| group_of(*a) == group_of(*b)) {
+            if cached {
+                rng.shuffle(run);
+            } else {
+                run.sort_unstable_by_key(|at| (ratings.items[*at as usize], *at));
+            }
         }
         ratings.users = order.iter().map(|at| ratings.users[*at as usize]).collect();
         ratings.items = order.iter().map(|at| ratings.items[*at as usize]).collect();
