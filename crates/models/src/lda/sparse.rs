@@ -3,14 +3,18 @@
 //! It goes through a block word by word. For one word all q_k = (n_wk + β) / (n_k + Vβ) are laid out once and
 //! then kept exact, two at a time, while its tokens are drawn. The weight of a topic splits into
 //! n_dk q_k, non-zero for the document's topics alone, and α q_k, whose sum is carried along; the second part
-//! is rarely hit, and only then are all topics looked at (Yu, Hsieh et al. 2015, section 3.1, with the roles of
-//! words as there; a flat array instead of their tree, because it is hit so rarely).
+//! is rarely hit (Yu, Hsieh, Yun, Vishwanathan and Dhillon 2015; sums over groups instead of their tree, because
+//! it is hit so rarely).
 //! Counts of documents are short lists of (topic, count), made anew in each sweep.
 
 use super::dense::{Prior, Row, Sweep, choose, ids};
 use super::simd::{Kernel, Simd};
 use dunlin::data::Documents;
+use dunlin::rng::Stream;
 use dunlin::table::prefetch;
+
+/// Vectors of q that are summed up together, so that drawing from all of q need not look at all of it.
+const GROUP: usize = 8;
 
 /// How many visits ahead documents are fetched.
 const AHEAD: usize = 6;
@@ -40,18 +44,24 @@ pub(super) fn visits(documents: &Documents) -> Vec<Visit> {
     visits
 }
 
-/// The counts n_dk of all documents as lists: document d has its `lengths[d]` topics from `starts[d]` on. Lists
+/// Where a document's list is.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    length: u32,
+}
+
+/// The counts n_dk of all documents as lists of topics with their counts. Lists
 /// begin at multiples of 16; what follows a list's end, up to the next multiple, has count 0.
 struct Lists {
-    starts: Vec<usize>,
-    lengths: Vec<usize>,
+    spans: Vec<Span>,
     topics: Vec<u16>,
     counts: Vec<f32>,
 }
 
 impl Lists {
     fn new(documents: &Documents, assigned: &[u16], topics: usize) -> Lists {
-        let mut lists = Lists { starts: vec![], lengths: vec![], topics: vec![], counts: vec![] };
+        let mut lists = Lists { spans: vec![], topics: vec![], counts: vec![] };
         let mut counts = vec![0u32; topics];
         let mut token = 0;
         for range in documents.offsets.windows(2) {
@@ -68,8 +78,7 @@ impl Lists {
                     lists.counts.push(count as f32);
                 }
             }
-            lists.starts.push(start);
-            lists.lengths.push(lists.topics.len() - start);
+            lists.spans.push(Span { start: start as u32, length: (lists.topics.len() - start) as u32 });
             // There is room for as many topics as the document can come to have.
             let end = start + tokens.min(topics).next_multiple_of(16);
             lists.topics.resize(end, 0);
@@ -79,10 +88,17 @@ impl Lists {
         lists
     }
 
+    /// Start and length of a document's list.
+    #[inline(always)]
+    fn span(&self, document: usize) -> (usize, usize) {
+        let span = self.spans[document];
+        (span.start as usize, span.length as usize)
+    }
+
     /// Where `document` keeps `topic`, if it has it.
     #[inline(always)]
     fn find(&self, document: usize, topic: u16) -> Option<usize> {
-        let (start, length) = (self.starts[document], self.lengths[document]);
+        let (start, length) = self.span(document);
         let chunks = self.topics[start..start + length.next_multiple_of(16)].as_chunks::<16>().0;
         for (chunk, topics) in chunks.iter().enumerate() {
             let equal = (0..16).fold(0u32, |bits, i| bits | u32::from(topics[i] == topic) << i);
@@ -101,8 +117,9 @@ impl Lists {
         if self.counts[at] > 0.0 {
             return kept;
         }
-        self.lengths[document] -= 1;
-        let last = self.starts[document] + self.lengths[document];
+        self.spans[document].length -= 1;
+        let (start, length) = self.span(document);
+        let last = start + length;
         self.topics[at] = self.topics[last];
         self.counts[at] = self.counts[last];
         self.counts[last] = 0.0;
@@ -115,20 +132,19 @@ impl Lists {
         match at {
             Some(at) => self.counts[at] += 1.0,
             None => {
-                let end = self.starts[document] + self.lengths[document];
-                self.topics[end] = topic;
-                self.counts[end] = 1.0;
-                self.lengths[document] += 1;
+                let (start, length) = self.span(document);
+                self.topics[start + length] = topic;
+                self.counts[start + length] = 1.0;
+                self.spans[document].length += 1;
             }
         }
     }
 
     #[inline(always)]
     fn prefetch(&self, document: usize) {
-        let start = self.starts[document];
-        prefetch(&self.topics[start..]);
-        prefetch(&self.counts[start..]);
-        prefetch(&self.counts[(start + 16).min(self.counts.len())..]);
+        let (start, length) = self.span(document);
+        self.topics[start..start + length].chunks(32).for_each(prefetch);
+        self.counts[start..start + length].chunks(16).for_each(prefetch);
     }
 }
 
@@ -189,6 +205,8 @@ struct State {
     four: FourSums,
     /// q_k of the word being visited; as long as a u16 reaches, so that no index needs a check.
     q: Box<[f32; 65_536]>,
+    /// Sums of q over [`GROUP`] vectors, lane by lane.
+    groups: Vec<[f32; 16]>,
     /// 1 / (n_k + Vβ); 0 in the padding.
     inverse: Vec<[f32; 16]>,
     lane_ids: Vec<[i32; 16]>,
@@ -202,7 +220,7 @@ impl Kernel for Sparse<'_> {
         let Sparse { mut sweep, visits } = self;
         let mut state = State::new(&sweep);
         let half = !sweep.word_topic.stride().is_multiple_of(16);
-        let mut sums = vec![simd.splat(0.0); state.inverse.len()];
+        let mut sums = vec![simd.splat(0.0); state.groups.len()];
         let mut at = 0;
         for same_word in visits.chunk_by(|a, b| a.word == b.word) {
             let word = same_word[0].word as usize;
@@ -233,37 +251,76 @@ impl State {
             *inverse = sweep.prior.inverse(*total);
         }
         let lists = Lists::new(sweep.documents, sweep.topics, topics);
-        let longest = lists.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-        let longest = longest.max(lists.topics.len() - lists.starts.last().copied().unwrap_or(0));
-        let four = FourSums { along: vec![[0.0; 4]; longest / 4 + 1], used: 1 };
-        let q = bytemuck::zeroed_box();
-        State { lists, four, q, inverse, lane_ids: (0..vectors).map(ids).collect() }
+        let ends = lists
+            .spans
+            .get(1..)
+            .into_iter()
+            .flatten()
+            .map(|span| span.start)
+            .chain([lists.topics.len() as u32]);
+        let longest = lists.spans.iter().zip(ends).map(|(span, end)| end - span.start).max();
+        let four = FourSums { along: vec![[0.0; 4]; longest.unwrap_or(0) as usize / 4 + 1], used: 1 };
+        let (q, groups) = (bytemuck::zeroed_box(), vectors.div_ceil(GROUP));
+        State {
+            lists,
+            four,
+            q,
+            groups: vec![[0.0; 16]; groups],
+            inverse,
+            lane_ids: (0..groups).map(ids).collect(),
+        }
     }
 
     /// Lays out q for a word; returns Σ q_k.
     #[inline(always)]
     fn weigh<S: Simd>(&mut self, simd: S, sweep: &Sweep, counts: &[i32], half: bool) -> f64 {
         let beta = simd.splat(sweep.prior.beta);
-        let mut sum = simd.splat(0.0);
         let counts = Row::new(counts, self.inverse.len(), half);
-        for (v, (inverse, line)) in self.inverse.iter().zip(self.q.as_chunks_mut::<16>().0).enumerate() {
-            let in_word = simd.counts(counts.vector(simd, v));
-            let q = simd.mul(simd.add(in_word, beta), simd.floats(inverse));
-            simd.store(q, line);
-            sum = simd.add(sum, q);
+        let (lines, mut all) = (self.q.as_chunks_mut::<16>().0, simd.splat(0.0));
+        for (group, sums) in self.groups.iter_mut().enumerate() {
+            let mut sum = simd.splat(0.0);
+            for (v, inverse) in self.inverse.iter().enumerate().skip(GROUP * group).take(GROUP) {
+                let in_word = simd.counts(counts.vector(simd, v));
+                let q = simd.mul(simd.add(in_word, beta), simd.floats(inverse));
+                simd.store(q, &mut lines[v]);
+                sum = simd.add(sum, q);
+            }
+            simd.store(sum, sums);
+            all = simd.add(all, sum);
         }
-        f64::from(simd.first(simd.last(simd.scan(sum))))
+        f64::from(simd.first(simd.last(simd.scan(all))))
     }
 
-    /// A topic drawn with weights q.
+    /// Sets q of a topic; returns by how much it grew.
     #[inline(always)]
-    fn any_topic<S: Simd>(&self, simd: S, sums: &mut [S::Floats], topics: usize, uniform: f32) -> usize {
+    fn set(&mut self, topic: usize, q: f32) -> f64 {
+        let before = std::mem::replace(&mut self.q[topic], q);
+        self.groups[topic / (16 * GROUP)][topic % 16] += q - before;
+        f64::from(q) - f64::from(before)
+    }
+
+    /// A topic drawn with weights q: the lane and the group, then one of the group's vectors.
+    #[inline(always)]
+    fn any_topic<S: Simd>(&self, simd: S, sums: &mut [S::Floats], topics: usize, rng: &mut Stream) -> usize {
         let mut sum = simd.splat(0.0);
-        for (line, at) in self.q.as_chunks::<16>().0.iter().zip(&mut *sums) {
-            sum = simd.add(sum, simd.floats(line));
+        for (group, at) in self.groups.iter().zip(&mut *sums) {
+            sum = simd.add(sum, simd.floats(group));
             *at = sum;
         }
-        choose(simd, sums, &self.lane_ids, topics, uniform)
+        let whole = self.groups.len() - 1;
+        let in_use = 16 * whole + (topics - 16 * GROUP * whole).min(16);
+        let chosen = choose(simd, sums, &self.lane_ids, in_use, rng.unit_f32());
+        let first = 16 * GROUP * (chosen / 16) + chosen % 16;
+        let mut along = [0.0; GROUP];
+        let mut sum = 0.0;
+        for (i, at) in along.iter_mut().enumerate() {
+            // Beyond the last topic q is 0.
+            sum += self.q[(first + 16 * i) & 0xffff];
+            *at = sum;
+        }
+        let dart = rng.unit_f32() * sum;
+        let vector = along.iter().map(|at| usize::from(*at <= dart)).sum::<usize>();
+        first + 16 * vector.min((topics - 1 - first) / 16).min(GROUP - 1)
     }
 }
 
@@ -271,7 +328,7 @@ impl State {
 struct Draw<'a> {
     state: &'a mut State,
     totals: &'a mut [i32],
-    rng: &'a mut dunlin::rng::Stream,
+    rng: &'a mut Stream,
     prior: Prior,
 }
 
@@ -294,41 +351,38 @@ impl Draw<'_> {
         let less = ((word.counts[old] - 1).max(0) as f32 + self.prior.beta) * less_inverse;
         let full = std::mem::take(&mut q[old]);
         let own = (lists.counts[at] - 1.0) * less;
-        let (start, length) = (lists.starts[document], lists.lengths[document]);
+        let (start, length) = lists.span(document);
         let list = start..start + length.next_multiple_of(4);
         let others = four.fill(&lists.topics[list.clone()], &lists.counts[list], q);
+        q[old] = full;
         let mass = word.mass - f64::from(full) + f64::from(less);
         let dart = self.rng.unit_f32() * (own + others + self.prior.alpha * mass as f32);
         if dart < own {
-            q[old] = full;
             return old_topic;
         }
-        q[old] = less;
+        self.state.set(old, less);
         let (new, place) = if dart - own < others {
-            let place = start + four.place(dart - own).min(length - 1);
-            (usize::from(lists.topics[place]), Some(place))
+            let place = start + self.state.four.place(dart - own).min(length - 1);
+            (usize::from(self.state.lists.topics[place]), Some(place))
         } else {
-            let uniform = self.rng.unit_f32();
-            let new = self.state.any_topic(simd, sums, self.totals.len(), uniform);
+            let new = self.state.any_topic(simd, sums, self.totals.len(), self.rng);
             (new, self.state.lists.find(document, new as u16))
         };
-        let State { lists, q, inverse, .. } = &mut *self.state;
         if new == old {
-            q[old] = full;
+            self.state.set(old, full);
             return old_topic;
         }
-        let place = lists.take(document, at, place);
-        lists.put(document, new as u16, place);
+        let place = self.state.lists.take(document, at, place);
+        self.state.lists.put(document, new as u16, place);
         word.counts[old] -= 1;
         word.counts[new] += 1;
         self.totals[old] -= 1;
         self.totals[new] += 1;
         let more_inverse = self.prior.inverse(self.totals[new]);
-        inverse.as_flattened_mut()[old] = less_inverse;
-        inverse.as_flattened_mut()[new] = more_inverse;
-        let before =
-            std::mem::replace(&mut q[new], (word.counts[new].max(0) as f32 + self.prior.beta) * more_inverse);
-        word.mass = mass - f64::from(before) + f64::from(q[new]);
+        self.state.inverse.as_flattened_mut()[old] = less_inverse;
+        self.state.inverse.as_flattened_mut()[new] = more_inverse;
+        let more = (word.counts[new].max(0) as f32 + self.prior.beta) * more_inverse;
+        word.mass = mass + self.state.set(new, more);
         new as u16
     }
 }
