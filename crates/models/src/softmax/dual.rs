@@ -12,7 +12,7 @@
 //! V times as far as its duals say (CoCoA+, Ma et al. 2015, γ = 1); the mean of the copies is then exactly the
 //! weights of all duals, and the joint step never lowers the dual objective: ‖Σ_v u_v‖² ≤ V Σ ‖u_v‖².
 
-use super::kernel::{Rows, Width, WidthWork, exp, greatest, ln, sum_of};
+use super::kernel::{Rows, Width, WidthWork, distance, exp, greatest, ln, sum};
 use dunlin::TableMut;
 use dunlin::table::prefetch;
 use serde::{Deserialize, Serialize};
@@ -71,10 +71,9 @@ impl WidthWork for Pass<'_, '_> {
     #[inline(always)]
     fn run(mut self, width: impl Width) -> bool {
         let stride = width.get();
-        let (mut scores, mut new, mut target, mut logs, mut step) =
-            (width.zeros(), width.zeros(), width.zeros(), width.zeros(), width.zeros());
+        let (mut scores, mut new, mut step) = (width.zeros(), width.zeros(), width.zeros());
+        let mut scratch = Scratch::new(width);
         let (scores, new) = (&mut scores.as_mut()[..stride], &mut new.as_mut()[..stride]);
-        let (target, logs) = (&mut target.as_mut()[..stride], &mut logs.as_mut()[..stride]);
         let step = &mut step.as_mut()[..stride];
         for (index, row) in self.order.iter().enumerate() {
             // The order is random: what is needed soon is asked for now, what leads to it earlier still.
@@ -94,10 +93,10 @@ impl WidthWork for Pass<'_, '_> {
                 add(scores, self.weights.padded(bias));
             }
             let curvature = self.c * self.scale * self.duals.squares[row];
-            if !solve(scores, old, curvature, self.classes, new, target, logs) {
+            if !solve(scores, old, curvature, self.classes, new, &mut scratch) {
                 return false;
             }
-            if sum_of(stride, |k| (old[k] - new[k]).abs()) <= self.least_move {
+            if distance(old, new) <= self.least_move {
                 continue;
             }
             for k in 0..stride {
@@ -136,7 +135,7 @@ pub(super) fn softmax(scores: &mut [f32], classes: usize, new: &mut [f32]) -> f3
         *score -= top;
         *new = exp(*score);
     }
-    let total = sum_of(new.len(), |k| new[k]);
+    let total = sum(new);
     let inverse = 1.0 / total;
     new.iter_mut().for_each(|new| *new *= inverse);
     total
@@ -145,21 +144,39 @@ pub(super) fn softmax(scores: &mut [f32], classes: usize, new: &mut [f32]) -> f3
 /// Most Newton iterations for one example; the hardest found needs 12, nearly all take 2 or 3.
 const ITERATIONS: usize = 40;
 
-/// Writes to `new` the best duals of one example; see the module. All slices have one (padded) length; `scores`,
-/// `target` and `logs` are scratch afterwards. False if a score is not finite.
+/// Rows that [`solve`] works in.
+#[derive(Debug)]
+pub(super) struct Scratch<R> {
+    target: R,
+    logs: R,
+    share: R,
+    part: R,
+}
+
+impl<R> Scratch<R> {
+    /// Rows of `width`.
+    #[inline(always)]
+    pub(super) fn new<W: Width<Row = R>>(width: W) -> Scratch<R> {
+        Scratch { target: width.zeros(), logs: width.zeros(), share: width.zeros(), part: width.zeros() }
+    }
+}
+
+/// Writes to `new` the best duals of one example; see the module. All slices have one (padded) length; `scores`
+/// is scratch afterwards. False if a score is not finite.
 #[inline(always)]
-pub(super) fn solve(
+pub(super) fn solve<R: AsMut<[f32]>>(
     scores: &mut [f32],
     old: &[f32],
     a: f32,
     classes: usize,
     new: &mut [f32],
-    target: &mut [f32],
-    logs: &mut [f32],
+    scratch: &mut Scratch<R>,
 ) -> bool {
     let width = scores.len();
-    let (old, new, target, logs) =
-        (&old[..width], &mut new[..width], &mut target[..width], &mut logs[..width]);
+    let (old, new) = (&old[..width], &mut new[..width]);
+    let target = &mut scratch.target.as_mut()[..width];
+    let logs = &mut scratch.logs.as_mut()[..width];
+    let (share, part) = (&mut scratch.share.as_mut()[..width], &mut scratch.part.as_mut()[..width]);
     let total = softmax(scores, classes, new);
     // NaN fails the comparison too.
     if !(total >= 1.0 && total.is_finite() && a.is_finite()) {
@@ -170,8 +187,7 @@ pub(super) fn solve(
         target[k] = a.mul_add(old[k], scores[k]);
         logs[k] = scores[k];
     }
-    let far = sum_of(width, |k| (old[k] - new[k]).abs());
-    if a * far > 1.0 {
+    if a * distance(old, new) > 1.0 {
         // Far from the solution, which lies between p_old and softmax(z): start on its upper side, from where
         // Newton's method on this convex function comes down without overshooting.
         let reach = 2.0 / a;
@@ -183,25 +199,31 @@ pub(super) fn solve(
     }
     for _ in 0..ITERATIONS {
         // Linearised: (1 + a p) d + μ = r, Σ p d = 1 − Σ p, with r = target − ln p − a p.
-        let weight = |k: usize| new[k] / a.mul_add(new[k], 1.0);
-        let excess = sum_of(width, |k| new[k]) - 1.0;
-        let pull = sum_of(width, |k| weight(k) * a.mul_add(-new[k], target[k] - logs[k]));
-        let mu = (pull + excess) / sum_of(width, weight);
         for k in 0..width {
-            let change = (a.mul_add(-new[k], target[k] - logs[k]) - mu) / a.mul_add(new[k], 1.0);
+            share[k] = 1.0 / a.mul_add(new[k], 1.0);
+            part[k] = new[k] * share[k];
+        }
+        let shares = sum(part);
+        for k in 0..width {
+            scores[k] = a.mul_add(-new[k], target[k] - logs[k]);
+            part[k] *= scores[k];
+        }
+        let mu = (sum(part) + (sum(new) - 1.0)) / shares;
+        for k in 0..width {
+            let change = (scores[k] - mu) * share[k];
             let change = if change < 3.0 { change } else { 3.0 };
             logs[k] += change;
             let before = new[k];
             new[k] = exp(logs[k]) * inverse;
             // Newton's error is of the order of the square of the last change. What is still tiny, but climbs
             // by more than a factor of e, may yet grow to any size.
-            scores[k] = before.max(new[k]).mul_add(change * change, (change - 1.0).max(0.0));
+            part[k] = before.max(new[k]).mul_add(change * change, (change - 1.0).max(0.0));
         }
-        if sum_of(width, |k| scores[k]) < 1e-5 {
+        if sum(part) < 1e-5 {
             break;
         }
     }
-    let inverse = 1.0 / sum_of(width, |k| new[k]);
+    let inverse = 1.0 / sum(new);
     new.iter_mut().for_each(|new| *new *= inverse);
     true
 }

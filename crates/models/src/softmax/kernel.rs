@@ -110,20 +110,33 @@ pub(super) fn ln(x: f32) -> f32 {
 
 /// The sum of `values`: eight running sums, then a tree; the rest one by one.
 #[inline(always)]
-pub(super) fn sum_of(length: usize, value: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum(values: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
-    let blocks = length / 8;
-    for block in 0..blocks {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum += value(block * 8 + lane);
+    let mut blocks = values.chunks_exact(8);
+    for block in &mut blocks {
+        sums.iter_mut().zip(block).for_each(|(sum, value)| *sum += value);
+    }
+    tree(sums) + blocks.remainder().iter().sum::<f32>()
+}
+
+/// Σ |left − right| over two slices of one length, in the order of [`sum`].
+#[inline(always)]
+pub(super) fn distance(left: &[f32], right: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    let (mut lefts, mut rights) = (left.chunks_exact(8), right.chunks_exact(8));
+    for (left, right) in (&mut lefts).zip(&mut rights) {
+        for (sum, (left, right)) in sums.iter_mut().zip(left.iter().zip(right)) {
+            *sum += (left - right).abs();
         }
     }
+    let rest = lefts.remainder().iter().zip(rights.remainder());
+    tree(sums) + rest.map(|(left, right)| (left - right).abs()).sum::<f32>()
+}
+
+#[inline(always)]
+fn tree(sums: [f32; 8]) -> f32 {
     let fours = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
-    let mut total = (fours[0] + fours[2]) + (fours[1] + fours[3]);
-    for index in blocks * 8..length {
-        total += value(index);
-    }
-    total
+    (fours[0] + fours[2]) + (fours[1] + fours[3])
 }
 
 /// The greatest of `values`; NaN is passed over.

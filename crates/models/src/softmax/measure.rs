@@ -1,7 +1,7 @@
 //! A pass that only reads: losses, hits, entropies of the duals, and class probabilities.
 
 use super::dual::{add, softmax};
-use super::kernel::{Rows, Width, WidthWork, ln};
+use super::kernel::{Rows, Width, WidthWork, ln, sum};
 use dunlin::{Table, data::UNKNOWN};
 
 /// One pass over a block's rows in their order; `each(row, probabilities)` is called with (classes) values.
@@ -53,8 +53,10 @@ impl<F: FnMut(usize, &[f32])> WidthWork for Measure<'_, F> {
             let total = softmax(scores, self.classes, likely);
             (self.each)(row, &likely[..self.classes]);
             if let Some(duals) = self.probabilities.get(row * stride..(row + 1) * stride) {
-                let entropy = super::kernel::sum_of(stride, |k| duals[k] * ln(duals[k].max(1e-30)));
-                found.entropy -= f64::from(entropy);
+                for (term, p) in likely.iter_mut().zip(duals) {
+                    *term = p * ln(p.max(1e-30));
+                }
+                found.entropy -= f64::from(sum(likely));
             }
             if *label == UNKNOWN {
                 continue;

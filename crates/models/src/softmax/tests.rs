@@ -1,7 +1,7 @@
 //! Tests of softmax regression against slow and independent ways to the same answers.
 
-use super::dual::solve;
-use super::kernel::Isa;
+use super::dual::{Scratch, solve};
+use super::kernel::{Any, Fixed, Isa};
 use super::*;
 use dunlin::Data;
 use dunlin::data::{Contents, DenseRows, SparseRows};
@@ -165,8 +165,8 @@ fn the_dual_step_maximises_its_subproblem() {
         old.iter_mut().for_each(|p| *p /= total);
         let stride = classes.next_multiple_of(8);
         let (mut z, mut new) = (padded(&scores, stride), vec![0.0; stride]);
-        let (mut target, mut logs) = (vec![0.0; stride], vec![0.0; stride]);
-        assert!(solve(&mut z, &padded(&old, stride), a, classes, &mut new, &mut target, &mut logs));
+        let mut scratch = Scratch::new(Any(stride));
+        assert!(solve(&mut z, &padded(&old, stride), a, classes, &mut new, &mut scratch));
         let exact = slow_solve(&scores, &old, f64::from(a));
         let value = |p: &dyn Fn(usize) -> f64| -> f64 {
             let one = |k: usize| {
@@ -274,8 +274,8 @@ fn one_lane_is_a_plain_serial_loop() {
                 }
                 let mut scores: Vec<f32> = (0..stride).map(|k| halves[0][k] + halves[1][k]).collect();
                 let old = duals[row as usize];
-                let (mut new, mut target, mut logs) = ([0.0; 8], [0.0; 8], [0.0; 8]);
-                solve(&mut scores, &old, square as f32, classes, &mut new, &mut target, &mut logs);
+                let (mut new, mut scratch) = ([0.0; 8], Scratch::new(Fixed::<8>));
+                solve(&mut scores, &old, square as f32, classes, &mut new, &mut scratch);
                 if (0..stride).all(|k| old[k] == new[k]) {
                     continue;
                 }
