@@ -61,8 +61,16 @@ impl Buffer {
 
     /// Sets the number of bytes; new ones hold zero or what an earlier use left there.
     pub fn resize(&mut self, length: usize) {
-        self.lines.resize(length.div_ceil(64), Line::zeroed());
+        let lines = length.div_ceil(64);
+        if lines > self.lines.len() {
+            self.lines.resize(lines, Line::zeroed());
+        }
         self.length = length;
+    }
+
+    /// Makes room for `length` bytes in all.
+    pub fn reserve(&mut self, length: usize) {
+        self.lines.reserve(length.div_ceil(64).saturating_sub(self.lines.len()));
     }
 
     /// Appends the bytes of `values` at the next multiple of 8 bytes and returns the offset where they start.

@@ -96,63 +96,75 @@ fn bad(message: &Message, entry: &Entry, what: &str) -> Error {
     Error::Comm(message.bad(format!("chunk {} of table {}: {what}", entry.chunk, entry.table)))
 }
 
-fn encode_chunk<T: Element>(numbers: &[T], stride: usize, body: &mut Buffer) -> (Encoding, usize) {
+/// The numbers as integers, if they are.
+fn integers<T: Element>(numbers: &[T]) -> Option<&[i32]> {
+    (T::TYPE == Type::I32).then(|| bytemuck::cast_slice(numbers))
+}
+
+/// The smallest way to write `numbers` down.
+fn choose<T: Element>(numbers: &[T], stride: usize) -> Encoding {
     let zero = T::zeroed();
-    let filled = numbers.iter().filter(|n| **n != zero).count();
     let size = size_of::<T>();
-    let integers = T::TYPE == Type::I32;
-    let largest =
-        if integers { numbers.iter().map(|n| n.to_f64().abs()).fold(0.0, f64::max) } else { f64::MAX };
-    let dense = size_of_val(numbers);
+    let filled = numbers.iter().map(|number| usize::from(*number != zero)).sum::<usize>();
+    // Integers without their sign bit repeated: at most 127 and 32767 fit one and two bytes.
+    let largest = integers(numbers).map(|numbers| numbers.iter().fold(0, |most, n| most | (n ^ (n >> 31))));
+    let fits =
+        |limit: i32, bytes: usize| if largest.is_some_and(|most| most <= limit) { bytes } else { usize::MAX };
     let whole_rows = numbers.len().is_multiple_of(stride);
-    let rows = if whole_rows {
-        numbers.chunks(stride).filter(|row| row.iter().any(|n| *n != zero)).count()
-    } else {
-        0
+    let rows = match whole_rows && filled * 4 < numbers.len() {
+        true => numbers.chunks(stride).filter(|row| row.iter().any(|number| *number != zero)).count(),
+        false => numbers.len() / stride,
     };
     let forms = [
-        (Encoding::Dense, dense),
-        (Encoding::Narrow8, if largest <= 127.0 { numbers.len() } else { usize::MAX }),
-        (Encoding::Narrow16, if largest <= 32767.0 { 2 * numbers.len() } else { usize::MAX }),
-        (Encoding::Pairs8, if largest <= 127.0 { 8 + 3 * filled } else { usize::MAX }),
+        (Encoding::Dense, size_of_val(numbers)),
+        (Encoding::Narrow8, fits(127, numbers.len())),
+        (Encoding::Narrow16, fits(32767, 2 * numbers.len())),
+        (Encoding::Pairs8, if numbers.len() <= 1 << 16 { fits(127, 16 + 3 * filled) } else { usize::MAX }),
         (Encoding::Pairs, if numbers.len() <= 1 << 16 { 16 + (2 + size) * filled } else { usize::MAX }),
-        (
-            Encoding::Rows,
-            if whole_rows { 16 + numbers.len() / stride / 8 + rows * stride * size } else { usize::MAX },
-        ),
+        (Encoding::Rows, if whole_rows { 16 + rows / 8 + rows * stride * size } else { usize::MAX }),
     ];
-    let encoding = forms.iter().min_by_key(|(_, bytes)| *bytes).map_or(Encoding::Dense, |(form, _)| *form);
-    let pairs = || numbers.iter().enumerate().filter(|(_, n)| **n != zero);
-    let narrow = |n: &T| n.to_f64() as i8;
-    let offset = match encoding {
-        Encoding::Dense => body.extend(numbers),
-        Encoding::Narrow8 => body.extend(&numbers.iter().map(narrow).collect::<Vec<_>>()),
-        Encoding::Narrow16 => body.extend(&numbers.iter().map(|n| n.to_f64() as i16).collect::<Vec<_>>()),
-        Encoding::Rows => {
-            let filled: Vec<&[T]> = numbers.chunks(stride).collect();
-            let mut bits = vec![0u8; filled.len().div_ceil(8)];
-            for (row, numbers) in filled.iter().enumerate() {
-                bits[row / 8] |= u8::from(numbers.iter().any(|n| *n != zero)) << (row % 8);
-            }
-            let offset = body.extend(&bits);
-            for (_, numbers) in
-                filled.iter().enumerate().filter(|(row, _)| bits[row / 8] >> (row % 8) & 1 == 1)
-            {
-                body.extend(numbers);
-            }
-            offset
+    forms.iter().min_by_key(|(_, bytes)| *bytes).map_or(Encoding::Dense, |(form, _)| *form)
+}
+
+fn encode_chunk<T: Element>(numbers: &[T], stride: usize, body: &mut Buffer) -> (Encoding, usize) {
+    let zero = T::zeroed();
+    let encoding = choose(numbers, stride);
+    let offset = match (encoding, integers(numbers)) {
+        (Encoding::Narrow8, Some(numbers)) => {
+            body.extend(&numbers.iter().map(|n| *n as i8).collect::<Vec<_>>())
         }
-        Encoding::Pairs | Encoding::Pairs8 => {
-            let offset = body.extend(&[filled as u32]);
-            body.extend(&pairs().map(|(at, _)| at as u16).collect::<Vec<_>>());
-            match encoding {
-                Encoding::Pairs8 => body.extend(&pairs().map(|(_, n)| narrow(n)).collect::<Vec<_>>()),
-                _ => body.extend(&pairs().map(|(_, n)| *n).collect::<Vec<_>>()),
+        (Encoding::Narrow16, Some(numbers)) => {
+            body.extend(&numbers.iter().map(|n| *n as i16).collect::<Vec<_>>())
+        }
+        (Encoding::Rows, _) => encode_rows(numbers, stride, body),
+        (Encoding::Pairs | Encoding::Pairs8, _) => {
+            let mut at = Vec::with_capacity(numbers.len());
+            at.extend((0..=u16::MAX).zip(numbers).filter(|(_, n)| **n != zero).map(|(at, _)| at));
+            let offset = body.extend(&[at.len() as u32]);
+            body.extend(&at);
+            match (encoding, integers(numbers)) {
+                (Encoding::Pairs8, Some(numbers)) => {
+                    body.extend(&at.iter().map(|at| numbers[usize::from(*at)] as i8).collect::<Vec<_>>())
+                }
+                _ => body.extend(&at.iter().map(|at| numbers[usize::from(*at)]).collect::<Vec<_>>()),
             };
             offset
         }
+        _ => body.extend(numbers),
     };
     (encoding, offset)
+}
+
+fn encode_rows<T: Element>(numbers: &[T], stride: usize, body: &mut Buffer) -> usize {
+    let zero = T::zeroed();
+    let filled: Vec<bool> = numbers.chunks(stride).map(|row| row.iter().any(|n| *n != zero)).collect();
+    let mut bits = vec![0u8; filled.len().div_ceil(8)];
+    filled.iter().enumerate().for_each(|(row, filled)| bits[row / 8] |= u8::from(*filled) << (row % 8));
+    let offset = body.extend(&bits);
+    for (row, _) in numbers.chunks(stride).zip(&filled).filter(|(_, filled)| **filled) {
+        body.extend(row);
+    }
+    offset
 }
 
 fn decode_chunk<T: Element>(
@@ -170,12 +182,10 @@ fn decode_chunk<T: Element>(
     match chunk.encoding {
         Encoding::Dense => numbers.copy_from_slice(body.slice::<T>(at, count)?),
         Encoding::Narrow8 => {
-            let narrow = body.slice::<i8>(at, count)?;
-            numbers.iter_mut().zip(narrow).for_each(|(n, v)| *n = T::from_f64(f64::from(*v)));
+            widen(numbers, body.slice::<i8>(at, count)?)?;
         }
         Encoding::Narrow16 => {
-            let narrow = body.slice::<i16>(at, count)?;
-            numbers.iter_mut().zip(narrow).for_each(|(n, v)| *n = T::from_f64(f64::from(*v)));
+            widen(numbers, body.slice::<i16>(at, count)?)?;
         }
         Encoding::Rows => {
             numbers.fill(T::zeroed());
@@ -207,6 +217,16 @@ fn decode_chunk<T: Element>(
         }
     }
     Some(start)
+}
+
+/// Puts narrow integers into a chunk of integers; `None` if it is none.
+fn widen<T: Element, N: Copy + Into<i32>>(numbers: &mut [T], narrow: &[N]) -> Option<()> {
+    if T::TYPE != Type::I32 {
+        return None;
+    }
+    let numbers: &mut [i32] = bytemuck::cast_slice_mut(numbers);
+    numbers.iter_mut().zip(narrow).for_each(|(number, narrow)| *number = (*narrow).into());
+    Some(())
 }
 
 #[cfg(test)]

@@ -185,14 +185,21 @@ impl Params {
     }
 
     /// Takes what was written since the last call as one [`Part`] per shard. Updates of tables with
-    /// [`Merge::Mean`] are divided by the number of lanes. Tables on the example axis are no part of it.
+    /// [`Merge::Mean`] are divided by the number of lanes. Tables on the example axis are no part of it. The
+    /// numbers go into buffers of `spare` as long as there are any: fresh memory costs as much as the work.
     pub fn take_updates(
         &mut self,
         geometry: &[Geometry],
         shards: usize,
         afterwards: Afterwards,
+        spare: &mut Vec<Buffer>,
     ) -> Vec<Part> {
-        let mut parts: Vec<(Vec<Entry>, Buffer)> = (0..shards).map(|_| Default::default()).collect();
+        let mut empty = || {
+            let mut buffer = spare.pop().unwrap_or_default();
+            buffer.clear();
+            buffer
+        };
+        let mut parts: Vec<(Vec<Entry>, Buffer)> = (0..shards).map(|_| (Vec::new(), empty())).collect();
         let lanes = self.lanes;
         for (number, (replica, table)) in self.replicas.iter_mut().zip(geometry).enumerate() {
             if !replica.tracked || replica.spec.axis == Axis::Example {

@@ -1,6 +1,8 @@
 //! One algorithm, unchanged, with six lanes gives the same bits on 1, 2 and 3 workers and on every cluster kind,
 //! and the bits of the plain loop that says what lanes mean.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{TestJob, TinyMf, Trained, clusters, hash, ratings, run, train_on};

@@ -94,7 +94,7 @@ impl Strategy for AllReduce {
 
     fn done(&mut self, _: &mut Comm, params: &mut Params, lane: usize, _: u64, sums: Sums) -> Result<()> {
         let geometry = &self.geometry;
-        for part in params.take_updates(geometry, 1, Afterwards::Restore) {
+        for part in params.take_updates(geometry, 1, Afterwards::Restore, &mut Vec::new()) {
             self.updates.push(Node::leaf(lane), part, |left, right| left.add(&right, geometry));
         }
         self.sums.push((Node::leaf(lane), sums));

@@ -11,7 +11,8 @@ use crate::table::{Axis, Params, Replica};
 use crate::update::{Afterwards, Geometry, Part};
 use crate::{Result, Sums};
 use dunlin_comm::collective::{Folder, Node};
-use dunlin_comm::{Comm, Message, Time};
+use dunlin_comm::{Buffer, Comm, Message, Time};
+use std::sync::Arc;
 
 /// How reads are kept fresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct ParameterServer {
     /// By shard: own updates that are not yet in its values: lane, clock, update.
     unconfirmed: Vec<Vec<(usize, u64, Part)>>,
     shared_tables: Vec<usize>,
+    /// Buffers to use again.
+    spare: Vec<Buffer>,
     report: Report,
 }
 
@@ -97,15 +100,16 @@ impl ParameterServer {
             shared_tables: (0..geometry.len()).filter(shared).collect(),
             geometry,
             shard_ranks,
+            spare: Vec::new(),
             report: Report::default(),
         }
     }
 
     /// Takes in one message of a shard.
-    fn take_in(&mut self, message: Message, params: &mut Params) -> Result<()> {
+    fn take_in(&mut self, mut message: Message, params: &mut Params) -> Result<()> {
         match message.head()? {
             FromShard::Combined { shard: _, clock, chunks } => {
-                let part = unpack(&message, chunks, &self.geometry)?;
+                let part = unpack(&mut message, chunks, &self.geometry)?;
                 self.combined.push((clock, part));
             }
             FromShard::Fresh { shard, table, version, committed, answer, chunks } => {
@@ -114,7 +118,7 @@ impl ParameterServer {
                 if !known || committed.len() != self.lanes {
                     return Err(message.bad(format!("values of table {table} from shard {shard}")).into());
                 }
-                let part = unpack(&message, chunks, &self.geometry)?;
+                let part = unpack(&mut message, chunks, &self.geometry)?;
                 self.refresh(shard, table, version, committed, answer, &part, params);
             }
         }
@@ -161,7 +165,15 @@ impl ParameterServer {
             std::mem::take(&mut self.combined).into_iter().partition(|(clock, _)| *clock == self.ready);
         self.combined = later;
         let now: Vec<(u64, Part)> = now;
-        now.iter().for_each(|(_, part)| params.add(part, &self.geometry)); // shards own different chunks
+        for (_, part) in now {
+            params.add(&part, &self.geometry); // shards own different chunks: their order does not matter
+            // The last worker that lets go of a sum gets its memory for the next clock's updates.
+            if let (Some(buffer), true) =
+                (Arc::into_inner(part.body), self.spare.len() < self.shard_ranks.len())
+            {
+                self.spare.push(buffer);
+            }
+        }
         self.ready += 1;
         true
     }
@@ -227,9 +239,9 @@ impl ParameterServer {
         }
     }
 
-    fn send(&mut self, comm: &mut Comm, shard: usize, lanes: Node, clock: u64, part: &Part) -> Result<()> {
-        let (chunks, body) = pack(part, &self.geometry, self.dense);
+    fn send(&mut self, comm: &mut Comm, shard: usize, lanes: Node, clock: u64, part: Part) -> Result<()> {
         self.report.update_bytes[0] += part.body.len() as u64;
+        let (chunks, body) = pack(part, &self.geometry, self.dense);
         self.report.update_bytes[1] += body.len() as u64;
         let head = ToShard::Push { lanes, clock, chunks };
         Ok(comm.call(self.shard_ranks[shard], Message::shared(&head, body))?)
@@ -336,14 +348,14 @@ impl Strategy for ParameterServer {
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
         let shards = self.shard_ranks.len();
         if self.reads != Reads::LockStep {
-            let parts = params.take_updates(&self.geometry, shards, Afterwards::Keep);
+            let parts = params.take_updates(&self.geometry, shards, Afterwards::Keep, &mut self.spare);
             for (shard, part) in parts.into_iter().enumerate() {
-                self.send(comm, shard, Node::leaf(lane), clock, &part)?;
+                self.send(comm, shard, Node::leaf(lane), clock, part.clone())?;
                 self.unconfirmed[shard].push((lane, clock, part));
             }
             return Ok(());
         }
-        let parts = params.take_updates(&self.geometry, shards, Afterwards::Restore);
+        let parts = params.take_updates(&self.geometry, shards, Afterwards::Restore, &mut self.spare);
         let geometry = &self.geometry;
         for (folder, part) in self.updates.iter_mut().zip(parts) {
             folder.push(Node::leaf(lane), part, |left, right| left.add(&right, geometry));
@@ -356,7 +368,7 @@ impl Strategy for ParameterServer {
         for shard in 0..shards {
             let folder = std::mem::replace(&mut self.updates[shard], Folder::new(self.lanes));
             for (lanes, part) in folder.into_parts() {
-                self.send(comm, shard, lanes, clock, &part)?;
+                self.send(comm, shard, lanes, clock, part)?;
             }
         }
         Ok(())

@@ -84,23 +84,24 @@ pub enum FromShard {
 }
 
 /// Puts `part` into the form in which it travels.
-pub fn pack(part: &Part, geometry: &[Geometry], dense: bool) -> (Chunks, Arc<Buffer>) {
+pub fn pack(part: Part, geometry: &[Geometry], dense: bool) -> (Chunks, Arc<Buffer>) {
     if dense {
-        return (Chunks::Dense(part.entries.clone()), part.body.clone());
+        return (Chunks::Dense(part.entries), part.body);
     }
-    let (encoded, body) = codec::encode(part, geometry);
+    let (encoded, body) = codec::encode(&part, geometry);
     (Chunks::Encoded(encoded), Arc::new(body))
 }
 
-/// Takes the chunks out of a message, checking all of them.
+/// Takes the chunks out of a message, checking all of them; a dense body moves, so that its only owner can add to
+/// it in place.
 ///
 /// # Errors
 /// Names the sender and what is wrong.
-pub fn unpack(message: &Message, chunks: Chunks, geometry: &[Geometry]) -> Result<Part> {
+pub fn unpack(message: &mut Message, chunks: Chunks, geometry: &[Geometry]) -> Result<Part> {
     match chunks {
         Chunks::Dense(entries) => {
             codec::check_dense(message, &entries, geometry)?;
-            Ok(Part { entries, body: message.body.clone() })
+            Ok(Part { entries, body: std::mem::take(&mut message.body) })
         }
         Chunks::Encoded(encoded) => codec::decode(message, &encoded, geometry),
     }
@@ -190,7 +191,7 @@ impl Shard {
 
     fn push(
         &mut self,
-        message: &Message,
+        message: &mut Message,
         lanes: Node,
         clock: u64,
         chunks: Chunks,
@@ -240,7 +241,7 @@ impl Shard {
             .into_iter()
             .for_each(|(node, part)| folder.push(node, part, |left, right| left.add(&right, geometry)));
         let sum = folder.into_parts().pop().map(|(_, part)| part).unwrap_or_default();
-        let (chunks, body) = pack(&sum, geometry, self.dense);
+        let (chunks, body) = pack(sum, geometry, self.dense);
         let head = FromShard::Combined { shard: self.number as u16, clock, chunks };
         let message = Message::shared(&head, body);
         out.extend((0..self.workers).map(|worker| (worker, FROM_SHARD, message.clone())));
@@ -281,7 +282,7 @@ impl Shard {
         let newer = self.changed[number].iter().enumerate().filter(|(_, changed)| **changed > version);
         let wanted = newer.map(|(chunk, _)| (number, chunk));
         let part = self.values.as_ref().map(|values| values.read(wanted, &self.geometry)).unwrap_or_default();
-        let (chunks, body) = pack(&part, &self.geometry, self.dense);
+        let (chunks, body) = pack(part, &self.geometry, self.dense);
         let (shard, committed) = (self.number as u16, self.committed.clone());
         let head = FromShard::Fresh { shard, table, version: self.version, committed, answer, chunks };
         (worker, FROM_SHARD, Message::shared(&head, body))
@@ -299,7 +300,7 @@ impl Shard {
         shard_of(table, chunk, self.shards) == self.number
     }
 
-    fn handle_message(&mut self, message: &Message, out: &mut Outbox) -> Result<()> {
+    fn handle_message(&mut self, message: &mut Message, out: &mut Outbox) -> Result<()> {
         match message.head()? {
             ToShard::Push { lanes, clock, chunks } => self.push(message, lanes, clock, chunks, out),
             ToShard::Pull { table, wanted, version } => {
@@ -318,8 +319,8 @@ impl Shard {
 }
 
 impl Service for Shard {
-    fn handle(&mut self, message: Message, out: &mut Outbox) -> dunlin_comm::Result<()> {
-        self.handle_message(&message, out).map_err(|error| match error {
+    fn handle(&mut self, mut message: Message, out: &mut Outbox) -> dunlin_comm::Result<()> {
+        self.handle_message(&mut message, out).map_err(|error| match error {
             Error::Comm(error) => error,
             other => dunlin_comm::Error::Body(other.to_string()),
         })

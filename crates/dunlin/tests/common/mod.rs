@@ -1,6 +1,6 @@
 //! Two small models for tests of the engine, and the job that trains them on any cluster.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses a part")]
 
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, Algorithm, StrategyKind, Sums, Unit};
 use dunlin::comm::cluster::Job;
