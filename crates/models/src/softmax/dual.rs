@@ -141,7 +141,7 @@ pub(super) fn softmax(scores: &mut [f32], classes: usize, new: &mut [f32]) -> f3
     total
 }
 
-/// Most Newton iterations for one example; the hardest found needs 12, nearly all take 2 or 3.
+/// Most Newton iterations for one example; a guard, for a step that is not exact still leaves a valid dual.
 const ITERATIONS: usize = 40;
 
 /// Rows that [`solve`] works in.

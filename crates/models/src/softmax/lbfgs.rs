@@ -1,8 +1,9 @@
 //! Limited-memory BFGS as a state machine that takes one evaluation a clock.
 //!
 //! During a clock every lane adds the gradient of its rows to a table; [`end_clock`] sees the sum, judges the
-//! step by the weak Wolfe conditions and sets `weights` to the next trial point (Nocedal and Wright, Numerical
-//! Optimization, algorithms 3.5 in its bisection form and 7.4). All that lasts from clock to clock lies in tables, so that a
+//! step by the weak Wolfe conditions (bracketing and bisection) and sets `weights` to the next trial point; the
+//! direction comes from the two-loop recursion (Nocedal and Wright, Numerical Optimization, algorithm 7.4).
+//! All that lasts from clock to clock lies in tables, so that a
 //! checkpoint holds it. Every rank computes the same bits, in loops of fixed order.
 //!
 //! F − ½‖W‖² is convex, so F* ≥ F(W) − ½‖∇F(W)‖² at any W: the best such bound stands in for the dual objective
