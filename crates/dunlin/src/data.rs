@@ -15,6 +15,7 @@ mod docword;
 mod idx;
 mod input;
 mod labelled;
+mod mix;
 mod ratings;
 mod read;
 mod sample;
@@ -26,6 +27,7 @@ mod tests;
 mod text;
 
 pub use cut::cut;
+pub use mix::mix;
 pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_idx, read_noting, write};
 pub use sample::SAMPLES;
 pub use summary::{Summary, summary};

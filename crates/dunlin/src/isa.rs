@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// What every machine has.
     Portable,
-    /// AVX2 and FMA.
+    /// AVX2, FMA, BMI1, BMI2, POPCNT and LZCNT.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -22,7 +22,12 @@ impl Isa {
     pub fn detected() -> Isa {
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("popcnt")
+                && is_x86_feature_detected!("lzcnt");
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
@@ -35,6 +40,14 @@ impl Isa {
             }
         }
         Isa::Portable
+    }
+
+    /// All levels that this machine has, lowest first.
+    pub fn available() -> Vec<Isa> {
+        [Isa::Portable, Isa::Avx2, Isa::Avx512]
+            .into_iter()
+            .filter(|level| *level <= Isa::detected())
+            .collect()
     }
 
     /// The word for it.

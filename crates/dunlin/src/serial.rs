@@ -30,6 +30,14 @@ pub fn share(total: usize, parts: usize, index: usize) -> std::ops::Range<usize>
     total * index / parts..total * (index + 1) / parts
 }
 
+/// The order in which `lane` goes through its `blocks` blocks in `epoch`: drawn afresh each time, because a fixed
+/// order of small blocks slows many methods down (coordinate ascent needs three times as many passes).
+pub fn block_order(seed: u64, lane: usize, epoch: usize, blocks: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..blocks).collect();
+    crate::rng::stream(seed, "block-order", &[lane as u64, epoch as u64]).shuffle(&mut order);
+    order
+}
+
 impl<A: Algorithm> Serial<A> {
     /// Makes the model and runs `begin` on all blocks.
     ///
@@ -117,8 +125,9 @@ impl<A: Algorithm> Serial<A> {
         for lane in 0..lanes {
             let mut sums = Sums::default();
             let owned = share(blocks, lanes, lane);
-            let now = share(owned.len(), parts, part);
-            for block in &self.data.blocks[owned.start + now.start..owned.start + now.end] {
+            let order = block_order(self.seed, lane, epoch, owned.len());
+            for place in &order[share(owned.len(), parts, part)] {
+                let block = &self.data.blocks[owned.start + place];
                 let unit = Unit { block, epoch, clock, lane, lanes, seed: self.seed };
                 work(&self.algorithm, &unit, &mut self.params, &mut sums)?;
             }

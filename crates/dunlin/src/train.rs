@@ -6,10 +6,10 @@
 
 use crate::algorithm::{Algorithm, Sums, Unit};
 use crate::checkpoint::{self, Found, LaneState};
-use crate::data::{Block, Data, Names, Shape};
+use crate::data::{Block, Data, Names, Shape, mix};
 use crate::event::{Event, Outcome, WorkerTimes, peak_rss_mb};
 use crate::run::Run;
-use crate::serial::share;
+use crate::serial::{block_order, share};
 use crate::strategy::allreduce::{AllReduce, reduce_sums};
 use crate::strategy::ps::{ParameterServer, install_shard};
 use crate::strategy::solo::Solo;
@@ -42,8 +42,10 @@ pub struct Source {
 }
 
 impl Source {
-    /// From data that were read.
+    /// From data that were read. Labelled training rows are mixed, always in the same way: files are often sorted
+    /// by class, and lanes that see some of the classes only make slow progress together.
     pub fn new(train: Data, test: Option<Data>) -> Source {
+        let train = mix(train);
         let fingerprint = format!("{:016x}", fingerprint(&train));
         let own = |data: Data| Mutex::new(data.blocks.into_iter().map(Some).collect());
         let (shape, names) = (train.shape.clone(), train.names.clone());
@@ -368,7 +370,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let place = lane - self.clocks.hosted.start;
         let (epoch, part) = (clock / self.clocks_per_epoch, clock % self.clocks_per_epoch);
         let mut sums = Sums::default();
-        for index in share(self.lanes[place].blocks.len(), self.clocks_per_epoch, part) {
+        let blocks = self.lanes[place].blocks.len();
+        let order = block_order(self.run.seed, lane, epoch, blocks);
+        for index in order[share(blocks, self.clocks_per_epoch, part)].iter().copied() {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, .. } = &mut self.lanes[place];
             let unit = Unit { block: &blocks[index], epoch, clock, lane, lanes, seed };

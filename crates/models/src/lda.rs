@@ -20,10 +20,10 @@ mod tests;
 use dense::{Dense, Prior, Sweep};
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Documents, Kind, Names};
+use dunlin::isa::{self, Isa};
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
 use serde::{Deserialize, Serialize};
-use simd::Isa;
 use sparse::{Sparse, Visit, visits};
 
 /// Table number of the counts by word and topic: (words, topics).
@@ -92,7 +92,7 @@ impl Algorithm for Lda {
 
     fn new(config: &Config, shape: &Shape) -> Result<Lda> {
         check(config, shape)?;
-        Ok(Lda { config: config.clone(), words: shape.columns, isa: Isa::best() })
+        Ok(Lda { config: config.clone(), words: shape.columns, isa: isa::level() })
     }
 
     fn tables(&self) -> Vec<TableSpec> {
@@ -133,12 +133,12 @@ impl Algorithm for Lda {
             },
         };
         if self.dense() {
-            self.isa.run(Dense(sweep));
+            simd::run(self.isa, Dense(sweep));
         } else {
             if local.visits.len() != documents.words.len() {
                 local.visits = visits(documents);
             }
-            self.isa.run(Sparse { sweep, visits: &local.visits });
+            simd::run(self.isa, Sparse { sweep, visits: &local.visits });
         }
         sums.add("tokens", local.topics.len() as f64);
         Ok(())

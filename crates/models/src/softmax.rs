@@ -28,8 +28,9 @@ mod tests;
 use dual::{Duals, Pass};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::Kind;
+use dunlin::isa::{self, Isa};
 use dunlin::{Algorithm, Block, Error, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
-use kernel::{Isa, Rows, dispatch_width};
+use kernel::{Rows, dispatch_width};
 use measure::Measure;
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +156,7 @@ impl Algorithm for Softmax {
     const ABOUT: &'static str = "multinomial logistic regression, C Σ loss + ½‖W‖², by dual ascent or L-BFGS";
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::Bsp, StrategyKind::AllReduce];
+    const DIVERGED_ADVICE: &'static str = "scale the features down or lower `c`";
     type Config = Config;
     type Local = Duals;
 
@@ -181,7 +183,7 @@ impl Algorithm for Softmax {
                 "softmax: the only label is {given:?}; at least two classes are needed"
             )));
         }
-        let isa = Isa::available()[0];
+        let isa = isa::level();
         let (features, classes) = (shape.columns, shape.classes.len());
         Ok(Softmax { config: config.clone(), features, classes, isa })
     }

@@ -226,7 +226,7 @@ fn one_lane_is_the_plain_loop_and_all_levels_agree() {
         let mut expected: Vec<Vec<f32>> = (0..features).map(|row| map.row(row).to_vec()).collect();
         scalar_epoch(&mut expected, &differences(&model), &config);
         model.epoch().unwrap();
-        for level in Level::available() {
+        for level in dunlin::isa::Isa::available() {
             let mut other = start(&config, synthetic(60, features, 1, 8), 1);
             other.algorithm = other.algorithm.at_level(level);
             other.epoch().unwrap();

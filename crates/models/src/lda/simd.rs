@@ -5,18 +5,7 @@
 //! vectors of it; only AVX-512 is written by hand, because masks and lane moves are what a Gibbs step waits for.
 //! A kernel runs inside one function that enables the processor's features: around a block, never a row.
 
-/// The level of instructions that a kernel is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isa {
-    /// What every processor of the target has.
-    Portable,
-    /// AVX2.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// AVX-512 F, BW, DQ and VL.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
+use dunlin::isa::Isa;
 
 /// Work to be compiled for each level.
 pub(super) trait Kernel {
@@ -26,43 +15,19 @@ pub(super) trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Out;
 }
 
-impl Isa {
-    /// All levels that this processor has, best last.
-    pub(super) fn available() -> Vec<Isa> {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86-64 has more levels"))]
-        let mut levels = vec![Isa::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") {
-                levels.push(Isa::Avx2);
-            }
-            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-            if wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
-                levels.push(Isa::Avx512);
-            }
-        }
-        levels
+/// Runs `kernel` compiled for `level`, or for this machine's if that is lower.
+#[allow(unsafe_code)]
+pub(super) fn run<K: Kernel>(level: Isa, kernel: K) -> K::Out {
+    #[cfg(target_arch = "x86_64")]
+    match level.min(Isa::detected()) {
+        Isa::Portable => kernel.run(Portable),
+        // SAFETY: at most `Isa::detected`, which has asked the processor for all features.
+        Isa::Avx2 => unsafe { with_avx2(kernel) },
+        // SAFETY: as above.
+        Isa::Avx512 => unsafe { with_avx512(kernel) },
     }
-
-    /// The best level of this processor.
-    pub(super) fn best() -> Isa {
-        Isa::available().pop().unwrap_or(Isa::Portable)
-    }
-
-    /// Runs `kernel` compiled for this level, which must come from [`Isa::available`].
-    #[allow(unsafe_code)]
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Out {
-        #[cfg(target_arch = "x86_64")]
-        match self {
-            Isa::Portable => kernel.run(Portable),
-            // SAFETY: this level is made only by `available`, which has asked the processor.
-            Isa::Avx2 => unsafe { with_avx2(kernel) },
-            // SAFETY: as above.
-            Isa::Avx512 => unsafe { with_avx512(kernel) },
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        kernel.run(Portable)
-    }
+    #[cfg(not(target_arch = "x86_64"))]
+    kernel.run(Portable)
 }
 
 #[cfg(target_arch = "x86_64")]

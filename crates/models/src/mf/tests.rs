@@ -98,7 +98,7 @@ fn one_lane_is_the_plain_loop_and_all_levels_agree_for_every_rank() {
         let train = synthetic(31, 17, 6, 2, 5);
         let mean = train.shape.mean_target as f32;
         let mut expected: Option<[Vec<Vec<f32>>; 2]> = None;
-        for level in Level::available() {
+        for level in dunlin::isa::Isa::available() {
             let mut model = Serial::<Mf>::new(&config, train.clone(), 1, 1, 7).unwrap();
             model.algorithm = model.algorithm.clone().at_level(level);
             let rows = |model: &Serial<Mf>| {
@@ -131,7 +131,7 @@ fn predictions_agree_on_all_levels() {
         let config = Config { rank, ..Config::default() };
         let mut model = Serial::<Mf>::new(&config, synthetic(31, 17, 6, 1, 5), 1, 1, 7).unwrap();
         model.epoch().unwrap();
-        let levels = Level::available().into_iter().map(|level| {
+        let levels = dunlin::isa::Isa::available().into_iter().map(|level| {
             let algorithm = model.algorithm.clone().at_level(level);
             let mut bits = Vec::new();
             let block = &model.blocks()[0];

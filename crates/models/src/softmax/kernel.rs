@@ -5,41 +5,8 @@
 //! levels give the same bits, and the compiler is left to find the vector instructions.
 
 use dunlin::data::{Block, Contents};
+use dunlin::isa::Isa;
 use dunlin::{Table, TableMut};
-
-/// An instruction level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isa {
-    /// What every machine has.
-    Portable,
-    /// AVX2 and fma.
-    Avx2,
-    /// AVX-512 (F, VL, DQ, BW).
-    Avx512,
-}
-
-impl Isa {
-    /// The levels that this machine has, best first.
-    pub(super) fn available() -> Vec<Isa> {
-        let mut levels = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            let avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512bw");
-            if avx2 && avx512 {
-                levels.push(Isa::Avx512);
-            }
-            if avx2 {
-                levels.push(Isa::Avx2);
-            }
-        }
-        levels.push(Isa::Portable);
-        levels
-    }
-}
 
 /// Work to be compiled for several instruction levels; `run` must be `#[inline(always)]`.
 pub(super) trait Work {
@@ -49,7 +16,7 @@ pub(super) trait Work {
     fn run(self) -> Self::Out;
 }
 
-/// Does `work` with the instructions of `isa`, which must be one of [`Isa::available`].
+/// Does `work` with the instructions of `isa`, or of this machine if it has less.
 #[allow(unsafe_code)]
 pub(super) fn dispatch<W: Work>(isa: Isa, work: W) -> W::Out {
     #[cfg(target_arch = "x86_64")]
@@ -62,9 +29,8 @@ pub(super) fn dispatch<W: Work>(isa: Isa, work: W) -> W::Out {
         fn avx2<W: Work>(work: W) -> W::Out {
             work.run()
         }
-        // SAFETY: a level other than Portable comes from `Isa::available`, which asked the processor for
-        // every feature named above.
-        match isa {
+        // SAFETY: at most `Isa::detected`, which asked the processor for every feature named above.
+        match isa.min(Isa::detected()) {
             Isa::Avx512 => return unsafe { avx512(work) },
             Isa::Avx2 => return unsafe { avx2(work) },
             Isa::Portable => {}

@@ -10,8 +10,9 @@
 //! (it equals the dual objective at the distributions softmax(W x_i)).
 
 use super::dual::{add, softmax};
-use super::kernel::{Isa, Rows, Width, WidthWork, Work, dispatch, dispatch_width};
+use super::kernel::{Rows, Width, WidthWork, Work, dispatch, dispatch_width};
 use super::{Softmax, WEIGHTS};
+use dunlin::isa::Isa;
 use dunlin::table::Type;
 use dunlin::{Axis, Error, Params, Result, Sums, Table, TableMut, TableSpec, Unit};
 

@@ -1,7 +1,7 @@
 //! Tests of softmax regression against slow and independent ways to the same answers.
 
 use super::dual::{Scratch, solve};
-use super::kernel::{Any, Fixed, Isa};
+use super::kernel::{Any, Fixed};
 use super::*;
 use dunlin::Data;
 use dunlin::data::{Contents, DenseRows, SparseRows};
@@ -305,7 +305,7 @@ fn instruction_levels_and_layouts_give_the_same_bits() {
         };
         let first = result(Isa::Portable, false);
         assert!(first.1.is_finite() && first.0.iter().any(|w| *w != 0.0));
-        for isa in Isa::available() {
+        for isa in [Isa::Avx2, Isa::Avx512] {
             assert_eq!(first, result(isa, false), "{isa:?}, {classes} classes, {solver:?}");
             assert_eq!(first, result(isa, true), "{isa:?}, {classes} classes, {solver:?}, dense");
         }
