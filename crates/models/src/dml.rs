@@ -23,9 +23,9 @@ mod pairs;
 #[cfg(test)]
 mod tests;
 
-pub use crate::mf::Level;
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Kind};
+use dunlin::isa::Isa;
 use dunlin::rng::stream;
 use dunlin::table::Type;
 use dunlin::{Algorithm, Block, Error, Init, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
@@ -128,14 +128,14 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct Dml {
     config: Config,
-    level: Level,
+    level: Isa,
     rank: usize,
     shape: Shape,
 }
 
 impl Dml {
     /// The same model worked at another instruction level, which gives the same bits.
-    pub fn at_level(self, level: Level) -> Dml {
+    pub fn at_level(self, level: Isa) -> Dml {
         Dml { level, ..self }
     }
 
@@ -297,7 +297,7 @@ impl Algorithm for Dml {
         }
         config.check(shape.columns)?;
         let rank = config.rank_for(shape.columns);
-        Ok(Dml { config: config.clone(), level: Level::best(), rank, shape: shape.clone() })
+        Ok(Dml { config: config.clone(), level: dunlin::isa::level(), rank, shape: shape.clone() })
     }
 
     /// `L`, transposed: row j, `rank` wide, is what feature j adds, so that sparse rows read and write only the

@@ -19,8 +19,8 @@ mod tests;
 
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Kind, Ratings};
+use dunlin::isa::Isa;
 use dunlin::{Algorithm, Axis, Block, Error, Init, Params, Result, Shape, Sums, Table, TableSpec, Unit};
-pub use kernel::Level;
 use kernel::Pass;
 use serde::{Deserialize, Serialize};
 
@@ -130,7 +130,7 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct Mf {
     config: Config,
-    level: Level,
+    level: Isa,
     users: usize,
     items: usize,
     mean: f32,
@@ -139,7 +139,7 @@ pub struct Mf {
 
 impl Mf {
     /// The same model worked at another instruction level, which gives the same bits.
-    pub fn at_level(self, level: Level) -> Mf {
+    pub fn at_level(self, level: Isa) -> Mf {
         Mf { level, ..self }
     }
 
@@ -233,7 +233,7 @@ impl Algorithm for Mf {
         }
         Ok(Mf {
             config: config.clone(),
-            level: Level::best(),
+            level: dunlin::isa::level(),
             users: shape.rows,
             items: shape.columns,
             mean: shape.mean_target as f32,

@@ -5,7 +5,7 @@
 //! behind the `rank` elements.
 
 use super::pairs::{Pairs, Rows};
-use crate::mf::Level;
+use dunlin::isa::Isa;
 use dunlin::{Table, TableMut};
 
 /// Largest norm of a relative step: below 1, the step keeps L invertible whatever the rate.
@@ -42,16 +42,16 @@ pub(super) struct Differences {
 
 /// Steps through all batches; returns the sum of the pairs' losses, each before its batch's step. Stops early,
 /// with a sum that is no number, if the table ceases to be finite.
-pub(super) fn run(level: Level, pass: &Pass, table: &mut TableMut<f32>) -> f64 {
+pub(super) fn run(level: Isa, pass: &Pass, table: &mut TableMut<f32>) -> f64 {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        // SAFETY: `Level::available` lists a level only if the processor has its features.
-        Level::Avx512 if Level::available().contains(&level) => unsafe { run_avx512(pass, table) },
+        // SAFETY: the processor has the features of the level it was detected to have, and of those below.
+        Isa::Avx512 if Isa::detected() >= level => unsafe { run_avx512(pass, table) },
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as above.
-        Level::Avx2 if Level::available().contains(&level) => unsafe { run_avx2(pass, table) },
+        Isa::Avx2 if Isa::detected() >= level => unsafe { run_avx2(pass, table) },
         _ => batches(pass, table),
     }
 }
@@ -69,14 +69,12 @@ fn run_avx2(pass: &Pass, table: &mut TableMut<f32>) -> f64 {
 }
 
 /// Squared distance |L δ|² of each pair, in order.
-pub(super) fn distances(level: Level, pass: &Pass, table: Table<f32>) -> Vec<f32> {
+pub(super) fn distances(level: Isa, pass: &Pass, table: Table<f32>) -> Vec<f32> {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as in `run`; the wider level includes these features.
-        Level::Avx2 | Level::Avx512 if Level::available().contains(&level) => unsafe {
-            distances_avx2(pass, table)
-        },
+        Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe { distances_avx2(pass, table) },
         _ => all_distances(pass, table),
     }
 }
@@ -99,12 +97,12 @@ fn all_distances(pass: &Pass, table: Table<f32>) -> Vec<f32> {
 }
 
 /// L x of each row, in order, `stride` long.
-pub(super) fn images(level: Level, rows: &Rows, scales: &[f32], table: Table<f32>, out: Image) {
+pub(super) fn images(level: Isa, rows: &Rows, scales: &[f32], table: Table<f32>, out: Image) {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as in `run`; the wider level includes these features.
-        Level::Avx2 | Level::Avx512 if Level::available().contains(&level) => unsafe {
+        Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe {
             images_avx2(rows, scales, table, out);
         },
         _ => all_images(rows, scales, table, out),

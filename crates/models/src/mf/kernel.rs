@@ -6,44 +6,11 @@
 
 use super::Model;
 use dunlin::TableMut;
+use dunlin::isa::Isa;
 use dunlin::table::prefetch;
 
 /// How far ahead rows are fetched, in ratings: about the latency of main memory over the time of one update.
 const AHEAD: usize = 24;
-
-/// Instruction levels for which the loop is compiled, by what they need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// What every processor of the target has; without a fused multiply-add unit it is slow.
-    Portable,
-    /// AVX2 and FMA.
-    Avx2,
-    /// AVX-512 F, VL, DQ and BW.
-    Avx512,
-}
-
-impl Level {
-    /// The levels that this processor has, lowest first.
-    pub fn available() -> Vec<Level> {
-        let mut levels = vec![Level::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Level::Avx2);
-                let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
-                if wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512bw") {
-                    levels.push(Level::Avx512);
-                }
-            }
-        }
-        levels
-    }
-
-    /// The highest level that this processor has.
-    pub fn best() -> Level {
-        Level::available().pop().unwrap_or(Level::Portable)
-    }
-}
 
 /// The ratings of one pass and its step.
 #[derive(Clone, Copy)]
@@ -70,16 +37,16 @@ pub(super) type Tables<'a> = [TableMut<'a, f32>; 2];
 pub(super) type Visit<'a> = &'a mut dyn FnMut(usize, f32, f32);
 
 /// Updates the rows of every rating in turn; returns the sum of squared errors, each before its own update.
-pub(super) fn run(level: Level, pass: &Pass, tables: Tables) -> f64 {
+pub(super) fn run(level: Isa, pass: &Pass, tables: Tables) -> f64 {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        // SAFETY: `Level::available` lists a level only if the processor has its features.
-        Level::Avx512 if Level::available().contains(&level) => unsafe { run_avx512(pass, tables) },
+        // SAFETY: the processor has the features of the level it was detected to have, and of those below.
+        Isa::Avx512 if Isa::detected() >= level => unsafe { run_avx512(pass, tables) },
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as above.
-        Level::Avx2 if Level::available().contains(&level) => unsafe { run_avx2(pass, tables) },
+        Isa::Avx2 if Isa::detected() >= level => unsafe { run_avx2(pass, tables) },
         _ => by_rank::<Portable>(pass, tables),
     }
 }
@@ -97,12 +64,12 @@ fn run_avx2(pass: &Pass, tables: Tables) -> f64 {
 }
 
 /// Predicts every (user, item) in turn.
-pub(super) fn visit(level: Level, model: &Model, users: &[u32], items: &[u32], out: Visit) {
+pub(super) fn visit(level: Isa, model: &Model, users: &[u32], items: &[u32], out: Visit) {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as in `run`; the wider level includes these features.
-        Level::Avx2 | Level::Avx512 if Level::available().contains(&level) => unsafe {
+        Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe {
             visit_avx2(model, users, items, out);
         },
         _ => visit_all::<Portable>(model, users, items, out),
@@ -116,37 +83,37 @@ fn visit_avx2(model: &Model, users: &[u32], items: &[u32], out: Visit) {
 }
 
 #[inline(always)]
-fn visit_all<I: Isa>(model: &Model, users: &[u32], items: &[u32], out: Visit) {
+fn visit_all<D: Dot>(model: &Model, users: &[u32], items: &[u32], out: Visit) {
     for (at, (user, item)) in users.iter().zip(items).enumerate() {
         let ((p, b), (q, c)) = (model.row(0, *user), model.row(1, *item));
-        let product = if p.len() == q.len() { I::dot(p, q) } else { 0.0 };
-        let squares = I::dot(p, p) + I::dot(q, q) + b * b + c * c;
+        let product = if p.len() == q.len() { D::dot(p, q) } else { 0.0 };
+        let squares = D::dot(p, p) + D::dot(q, q) + b * b + c * c;
         out(at, model.mean + b + c + product, squares);
     }
 }
 
 /// Chooses the loop made for this rank.
 #[inline(always)]
-fn by_rank<I: Isa>(pass: &Pass, tables: Tables) -> f64 {
+fn by_rank<D: Dot>(pass: &Pass, tables: Tables) -> f64 {
     let bias = tables[0].row(0).len() > pass.rank;
     match (pass.rank, bias) {
-        (8, true) => fixed::<I, 8, 9>(pass, tables),
-        (16, true) => fixed::<I, 16, 17>(pass, tables),
-        (32, true) => fixed::<I, 32, 33>(pass, tables),
-        (64, true) => fixed::<I, 64, 65>(pass, tables),
-        (128, true) => fixed::<I, 128, 129>(pass, tables),
-        (8, false) => fixed::<I, 8, 8>(pass, tables),
-        (16, false) => fixed::<I, 16, 16>(pass, tables),
-        (32, false) => fixed::<I, 32, 32>(pass, tables),
-        (64, false) => fixed::<I, 64, 64>(pass, tables),
-        (128, false) => fixed::<I, 128, 128>(pass, tables),
-        _ => any::<I>(pass, tables),
+        (8, true) => fixed::<D, 8, 9>(pass, tables),
+        (16, true) => fixed::<D, 16, 17>(pass, tables),
+        (32, true) => fixed::<D, 32, 33>(pass, tables),
+        (64, true) => fixed::<D, 64, 65>(pass, tables),
+        (128, true) => fixed::<D, 128, 129>(pass, tables),
+        (8, false) => fixed::<D, 8, 8>(pass, tables),
+        (16, false) => fixed::<D, 16, 16>(pass, tables),
+        (32, false) => fixed::<D, 32, 32>(pass, tables),
+        (64, false) => fixed::<D, 64, 64>(pass, tables),
+        (128, false) => fixed::<D, 128, 128>(pass, tables),
+        _ => any::<D>(pass, tables),
     }
 }
 
 /// The loop for `F` factors in rows of `W` columns.
 #[inline(always)]
-fn fixed<I: Isa, const F: usize, const W: usize>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
+fn fixed<D: Dot, const F: usize, const W: usize>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
     let Pass { mean, rate, keep, ahead, .. } = *pass;
     let count = pass.ratings.len();
     let (user_ids, item_ids) = (&pass.users[..count], &pass.items[..count]);
@@ -159,7 +126,7 @@ fn fixed<I: Isa, const F: usize, const W: usize>(pass: &Pass, [mut users, mut it
         let p = users.array_mut::<W>(user_ids[at] as usize);
         let q = items.array_mut::<W>(item_ids[at] as usize);
         let bias = if W > F { mean + p[F] + q[F] } else { mean };
-        let error = pass.ratings[at] - (bias + I::dot(&p[..F], &q[..F]));
+        let error = pass.ratings[at] - (bias + D::dot(&p[..F], &q[..F]));
         update::<F, W>(p, q, rate * error, keep);
         loss += f64::from(error) * f64::from(error);
     }
@@ -168,7 +135,7 @@ fn fixed<I: Isa, const F: usize, const W: usize>(pass: &Pass, [mut users, mut it
 
 /// The loop for any number of factors.
 #[inline(always)]
-fn any<I: Isa>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
+fn any<D: Dot>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
     let mut loss = 0.0;
     for ((user, item), rating) in pass.users.iter().zip(pass.items).zip(pass.ratings) {
         let (p, p_bias) = users.row_mut(*user as usize).split_at_mut(pass.rank);
@@ -177,7 +144,7 @@ fn any<I: Isa>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
             (Some(b), Some(c)) => pass.mean + b + c,
             _ => pass.mean,
         };
-        let error = rating - (bias + I::dot(p, q));
+        let error = rating - (bias + D::dot(p, q));
         let step = pass.rate * error;
         for (p, q) in p.iter_mut().zip(q) {
             (*p, *q) = (step.mul_add(*q, pass.keep * *p), step.mul_add(*p, pass.keep * *q));
@@ -216,14 +183,14 @@ fn update<const F: usize, const W: usize>(p: &mut [f32; W], q: &mut [f32; W], st
 }
 
 /// How an instruction level sums products.
-trait Isa {
+trait Dot {
     /// p · q in sixteen accumulators; as far as the shorter goes.
     fn dot(p: &[f32], q: &[f32]) -> f32;
 }
 
 struct Portable;
 
-impl Isa for Portable {
+impl Dot for Portable {
     #[inline(always)]
     fn dot(p: &[f32], q: &[f32]) -> f32 {
         let mut sums = [0.0f32; 16];
@@ -247,7 +214,7 @@ struct Avx;
 const FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[cfg(target_arch = "x86_64")]
-impl Isa for Avx {
+impl Dot for Avx {
     #[inline(always)]
     #[allow(unsafe_code)]
     fn dot(p: &[f32], q: &[f32]) -> f32 {
