@@ -46,12 +46,12 @@ pub(super) fn run(level: Isa, pass: &Pass, table: &mut TableMut<f32>) -> f64 {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        // SAFETY: `Isa::detected` has asked the processor for the features of its level.
-        Isa::Avx512 if level <= Isa::detected() => unsafe { run_avx512(pass, table) },
+        // SAFETY: the processor has the features of the level it was detected to have, and of those below.
+        Isa::Avx512 if Isa::detected() >= level => unsafe { run_avx512(pass, table) },
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as above.
-        Isa::Avx2 if level <= Isa::detected() => unsafe { run_avx2(pass, table) },
+        Isa::Avx2 if Isa::detected() >= level => unsafe { run_avx2(pass, table) },
         _ => batches(pass, table),
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn distances(level: Isa, pass: &Pass, table: Table<f32>) -> Vec<f32> 
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as in `run`; the wider level includes these features.
-        Isa::Avx2 | Isa::Avx512 if level <= Isa::detected() => unsafe { distances_avx2(pass, table) },
+        Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe { distances_avx2(pass, table) },
         _ => all_distances(pass, table),
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn images(level: Isa, rows: &Rows, scales: &[f32], table: Table<f32>,
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as in `run`; the wider level includes these features.
-        Isa::Avx2 | Isa::Avx512 if level <= Isa::detected() => unsafe {
+        Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe {
             images_avx2(rows, scales, table, out);
         },
         _ => all_images(rows, scales, table, out),

@@ -41,12 +41,12 @@ pub(super) fn run(level: Isa, pass: &Pass, tables: Tables) -> f64 {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        // SAFETY: `Isa::detected` has asked the processor for the features of its level.
-        Isa::Avx512 if level <= Isa::detected() => unsafe { run_avx512(pass, tables) },
+        // SAFETY: the processor has the features of the level it was detected to have, and of those below.
+        Isa::Avx512 if Isa::detected() >= level => unsafe { run_avx512(pass, tables) },
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as above.
-        Isa::Avx2 if level <= Isa::detected() => unsafe { run_avx2(pass, tables) },
+        Isa::Avx2 if Isa::detected() >= level => unsafe { run_avx2(pass, tables) },
         _ => by_rank::<Portable>(pass, tables),
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn visit(level: Isa, model: &Model, users: &[u32], items: &[u32], out
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as in `run`; the wider level includes these features.
-        Isa::Avx2 | Isa::Avx512 if level <= Isa::detected() => unsafe {
+        Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe {
             visit_avx2(model, users, items, out);
         },
         _ => visit_all::<Portable>(model, users, items, out),
@@ -83,37 +83,37 @@ fn visit_avx2(model: &Model, users: &[u32], items: &[u32], out: Visit) {
 }
 
 #[inline(always)]
-fn visit_all<I: Dot>(model: &Model, users: &[u32], items: &[u32], out: Visit) {
+fn visit_all<D: Dot>(model: &Model, users: &[u32], items: &[u32], out: Visit) {
     for (at, (user, item)) in users.iter().zip(items).enumerate() {
         let ((p, b), (q, c)) = (model.row(0, *user), model.row(1, *item));
-        let product = if p.len() == q.len() { I::dot(p, q) } else { 0.0 };
-        let squares = I::dot(p, p) + I::dot(q, q) + b * b + c * c;
+        let product = if p.len() == q.len() { D::dot(p, q) } else { 0.0 };
+        let squares = D::dot(p, p) + D::dot(q, q) + b * b + c * c;
         out(at, model.mean + b + c + product, squares);
     }
 }
 
 /// Chooses the loop made for this rank.
 #[inline(always)]
-fn by_rank<I: Dot>(pass: &Pass, tables: Tables) -> f64 {
+fn by_rank<D: Dot>(pass: &Pass, tables: Tables) -> f64 {
     let bias = tables[0].row(0).len() > pass.rank;
     match (pass.rank, bias) {
-        (8, true) => fixed::<I, 8, 9>(pass, tables),
-        (16, true) => fixed::<I, 16, 17>(pass, tables),
-        (32, true) => fixed::<I, 32, 33>(pass, tables),
-        (64, true) => fixed::<I, 64, 65>(pass, tables),
-        (128, true) => fixed::<I, 128, 129>(pass, tables),
-        (8, false) => fixed::<I, 8, 8>(pass, tables),
-        (16, false) => fixed::<I, 16, 16>(pass, tables),
-        (32, false) => fixed::<I, 32, 32>(pass, tables),
-        (64, false) => fixed::<I, 64, 64>(pass, tables),
-        (128, false) => fixed::<I, 128, 128>(pass, tables),
-        _ => any::<I>(pass, tables),
+        (8, true) => fixed::<D, 8, 9>(pass, tables),
+        (16, true) => fixed::<D, 16, 17>(pass, tables),
+        (32, true) => fixed::<D, 32, 33>(pass, tables),
+        (64, true) => fixed::<D, 64, 65>(pass, tables),
+        (128, true) => fixed::<D, 128, 129>(pass, tables),
+        (8, false) => fixed::<D, 8, 8>(pass, tables),
+        (16, false) => fixed::<D, 16, 16>(pass, tables),
+        (32, false) => fixed::<D, 32, 32>(pass, tables),
+        (64, false) => fixed::<D, 64, 64>(pass, tables),
+        (128, false) => fixed::<D, 128, 128>(pass, tables),
+        _ => any::<D>(pass, tables),
     }
 }
 
 /// The loop for `F` factors in rows of `W` columns.
 #[inline(always)]
-fn fixed<I: Dot, const F: usize, const W: usize>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
+fn fixed<D: Dot, const F: usize, const W: usize>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
     let Pass { mean, rate, keep, ahead, .. } = *pass;
     let count = pass.ratings.len();
     let (user_ids, item_ids) = (&pass.users[..count], &pass.items[..count]);
@@ -126,7 +126,7 @@ fn fixed<I: Dot, const F: usize, const W: usize>(pass: &Pass, [mut users, mut it
         let p = users.array_mut::<W>(user_ids[at] as usize);
         let q = items.array_mut::<W>(item_ids[at] as usize);
         let bias = if W > F { mean + p[F] + q[F] } else { mean };
-        let error = pass.ratings[at] - (bias + I::dot(&p[..F], &q[..F]));
+        let error = pass.ratings[at] - (bias + D::dot(&p[..F], &q[..F]));
         update::<F, W>(p, q, rate * error, keep);
         loss += f64::from(error) * f64::from(error);
     }
@@ -135,7 +135,7 @@ fn fixed<I: Dot, const F: usize, const W: usize>(pass: &Pass, [mut users, mut it
 
 /// The loop for any number of factors.
 #[inline(always)]
-fn any<I: Dot>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
+fn any<D: Dot>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
     let mut loss = 0.0;
     for ((user, item), rating) in pass.users.iter().zip(pass.items).zip(pass.ratings) {
         let (p, p_bias) = users.row_mut(*user as usize).split_at_mut(pass.rank);
@@ -144,7 +144,7 @@ fn any<I: Dot>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
             (Some(b), Some(c)) => pass.mean + b + c,
             _ => pass.mean,
         };
-        let error = rating - (bias + I::dot(p, q));
+        let error = rating - (bias + D::dot(p, q));
         let step = pass.rate * error;
         for (p, q) in p.iter_mut().zip(q) {
             (*p, *q) = (step.mul_add(*q, pass.keep * *p), step.mul_add(*p, pass.keep * *q));
