@@ -45,6 +45,7 @@ pub struct Encoded {
 /// Writes `part` down, each chunk in its smallest form.
 pub fn encode(part: &Part, geometry: &[Geometry]) -> (Vec<Encoded>, Buffer) {
     let mut body = Buffer::new();
+    body.reserve(part.body.len() + 64 * part.entries.len()); // no form is larger than dense
     let encoded = part.entries.iter().map(|entry| {
         let table = &geometry[usize::from(entry.table)];
         let (encoding, offset) = with_type!(table.element, T => {
@@ -62,6 +63,16 @@ pub fn encode(part: &Part, geometry: &[Geometry]) -> (Vec<Encoded>, Buffer) {
 pub fn decode(message: &Message, encoded: &[Encoded], geometry: &[Geometry]) -> Result<Part> {
     let mut body = Buffer::new();
     let mut entries = Vec::with_capacity(encoded.len().min(1 << 20));
+    let mut total = 0;
+    let mut last = None;
+    for entry in encoded.iter().map(|chunk| chunk.entry) {
+        let table = check(message, &entry, geometry)?;
+        if last.replace(entry.key()).is_some_and(|last| last >= entry.key()) {
+            return Err(bad(message, &entry, "chunks must ascend")); // which bounds what a message makes us hold
+        }
+        total += 64 + table.elements(entry.chunk as usize).len() * table.element.bytes();
+    }
+    body.reserve(total);
     for chunk in encoded {
         let entry = chunk.entry;
         let table = check(message, &entry, geometry)?;
