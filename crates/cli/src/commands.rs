@@ -4,6 +4,7 @@ mod data;
 mod demo;
 mod models;
 mod predict;
+mod show;
 mod train;
 
 pub(crate) use train::TrainFlags;
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Predict(predict::Predict),
     /// Measure a trained model on test data
     Eval(predict::Eval),
+    /// Show a run, while it goes on or afterwards, as a table or a page
+    Show(show::Show),
     /// List the models, or one model's settings
     Models(models::Models),
     /// Say what a data file holds, or write made-up data
@@ -33,6 +36,7 @@ impl Command {
             Command::Train(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Show(command) => command.run(),
             Command::Models(command) => command.run(),
             Command::Data(command) => command.run(),
             Command::Demo(command) => command.run(),

@@ -61,7 +61,7 @@ impl Console {
                 self.line(&format!("checkpoint {folder} in {seconds:.2} s"))
             }
             Event::Warning { text } => self.line(&format!("warning: {text}")),
-            Event::Ended { .. } => self.status(""),
+            Event::Ended { .. } | Event::Failed { .. } => self.status(""), // the error comes as the last line
         }
     }
 

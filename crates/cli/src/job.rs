@@ -88,7 +88,11 @@ impl TrainJob {
                 _ => None,
             },
         };
-        (model.train)(&run, source, comm, &mut observer)
+        let outcome = (model.train)(&run, source, comm, &mut observer);
+        if let Err(error) = &outcome {
+            observer.event(&Event::Failed { text: error.to_string() });
+        }
+        outcome
     }
 }
 

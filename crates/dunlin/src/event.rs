@@ -65,6 +65,11 @@ pub enum Event {
         /// In words.
         text: String,
     },
+    /// An error ended the run on rank 0; a run that was killed leaves no such word.
+    Failed {
+        /// The error, in words.
+        text: String,
+    },
     /// The run has ended.
     Ended {
         /// Why: "epochs", "until", "seconds", "converged", "interrupted".
@@ -122,4 +127,21 @@ pub fn peak_rss_mb() -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0)
         / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_comes_back_from_json_and_a_report_from_bytes() {
+        let staleness = [("weights".to_string(), [(-1, 2), (3, 4)].into())].into();
+        let report = Report { blocked_seconds: 0.5, staleness, update_bytes: [3, 2] };
+        let bytes = postcard::to_stdvec(&report).unwrap();
+        assert_eq!(postcard::from_bytes::<Report>(&bytes).unwrap(), report);
+        let outcome = Box::new(Outcome { report, ..Outcome::default() });
+        let event = Event::Ended { reason: "epochs".into(), outcome };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");
+    }
 }

@@ -13,7 +13,7 @@ use crate::algorithm::StrategyKind;
 use crate::table::Params;
 use crate::{Error, Result, Sums};
 use dunlin_comm::Comm;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::ops::Range;
@@ -226,6 +226,7 @@ pub struct Report {
     /// Staleness seen by reads, by table: for every clock of every hosted lane, every other lane and every shard,
     /// the number of clocks that the reader was ahead of the other's updates in its view. 0 is lock-step; less
     /// than 0 means that updates of the reader's own or later clocks were already there.
+    #[serde(deserialize_with = "histograms")]
     pub staleness: BTreeMap<String, BTreeMap<i64, u64>>,
     /// Bytes of updates before encoding, and after.
     pub update_bytes: [u64; 2],
@@ -241,6 +242,22 @@ impl Report {
         }
         self.update_bytes.iter_mut().zip(other.update_bytes).for_each(|(own, other)| *own += other);
     }
+}
+
+/// Histograms by table. Keys of a JSON object are text, and within a tagged enum serde does not turn them back into
+/// numbers.
+fn histograms<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<BTreeMap<String, BTreeMap<i64, u64>>, D::Error> {
+    if !deserializer.is_human_readable() {
+        return Deserialize::deserialize(deserializer);
+    }
+    let tables = BTreeMap::<String, BTreeMap<String, u64>>::deserialize(deserializer)?;
+    let number = |(clocks, count): (String, u64)| Ok((clocks.parse().map_err(D::Error::custom)?, count));
+    let numbers = |(table, histogram): (String, BTreeMap<String, u64>)| {
+        Ok((table, histogram.into_iter().map(number).collect::<std::result::Result<_, D::Error>>()?))
+    };
+    tables.into_iter().map(numbers).collect()
 }
 
 /// Mean and variance of a staleness histogram; `None` if it is empty.
