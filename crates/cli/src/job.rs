@@ -72,6 +72,7 @@ impl TrainJob {
     fn train(&self, comm: &mut Comm) -> Result<Outcome> {
         let run: Run = serde_json::from_str(&self.run).map_err(|error| Error::Usage(error.to_string()))?;
         let model = dunlin_models::find(&run.model)?;
+        comm.set_warning(Box::new(|text| eprintln!("dunlin: warning: {text}")));
         let read;
         let source = match &self.source {
             Some(source) => source,

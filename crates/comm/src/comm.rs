@@ -99,7 +99,12 @@ pub struct Comm {
     counters: Counters,
     stall_timeout: Duration,
     members: usize,
+    /// Told once of every wait that takes long.
+    warn: Option<Warn>,
 }
+
+/// Is told in words of a wait that takes long.
+pub type Warn = Box<dyn FnMut(&str) + Send>;
 
 /// What a rank's communication did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +116,9 @@ pub struct Counters {
     /// Nanoseconds spent waiting in [`Comm::recv`].
     pub waited_nanos: u64,
 }
+
+/// After how long a wait is told of.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// How long a wait may last by default.
 pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -130,6 +138,7 @@ impl Comm {
             counters: Counters::default(),
             stall_timeout: DEFAULT_STALL_TIMEOUT,
             members: size,
+            warn: None,
         }
     }
 
@@ -151,6 +160,11 @@ impl Comm {
     /// Lets only the first `members` ranks take part in collectives; the others serve.
     pub fn limit_collectives(&mut self, members: usize) {
         self.members = members.min(self.size);
+    }
+
+    /// Sets who is told of waits that take more than 5 seconds. Not asked under the simulator, where time is free.
+    pub fn set_warning(&mut self, warn: Warn) {
+        self.warn = Some(warn);
     }
 
     /// The longest that a wait of this rank may last.
@@ -303,9 +317,23 @@ impl Comm {
     /// # Errors
     /// [`Error::Timeout`] after the stall timeout, [`Error::Lost`] as soon as any rank is lost.
     pub fn recv(&mut self, channel: Channel, from: Option<usize>, what: &str) -> Result<Message> {
-        let deadline = self.now() + self.stall_timeout;
+        let start = self.now();
+        let whom = || from.map_or("any rank".to_string(), |rank| format!("rank {rank}"));
+        if self.warn.is_some() && !self.is_simulated() && SLOW < self.stall_timeout {
+            if let Some(message) = self.recv_deadline(channel, from, start + SLOW)? {
+                return Ok(message);
+            }
+            let limit = self.stall_timeout.as_secs_f64();
+            let text = format!(
+                "rank {} has waited 5 s for {} ({what}); it gives up after {limit} s",
+                self.rank,
+                whom()
+            );
+            self.warn.iter_mut().for_each(|warn| warn(&text));
+        }
+        let deadline = start + self.stall_timeout;
         self.recv_deadline(channel, from, deadline)?.ok_or_else(|| Error::Timeout {
-            whom: from.map_or("any rank".into(), |rank| format!("rank {rank}")),
+            whom: whom(),
             what: what.into(),
             seconds: self.stall_timeout.as_secs_f64(),
         })
