@@ -18,7 +18,7 @@ pub type SharedServices = Arc<Vec<Mutex<Option<Box<dyn Service>>>>>;
 ///
 /// A link never calls back: [`crate::Comm`] drives it, and it alone waits.
 pub trait Link: Send {
-    /// Queues a data frame for `frame.to` (never the own rank). Never blocks.
+    /// Queues a data frame for `frame.to`; for the own rank only where memory is shared. Never blocks.
     ///
     /// # Errors
     /// [`crate::Error::Lost`] if any rank is known to be lost.
