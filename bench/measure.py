@@ -87,8 +87,8 @@ class Bench:
         return any(line.split() and line.split()[0] == name for line in listed.splitlines())
 
     def example(self, name):
-        """A program of the examples beside our binary, or None."""
-        path = os.path.join(os.path.dirname(os.path.abspath(self.a.dunlin)), "examples", name)
+        """A program of the examples, or None."""
+        path = os.path.join(self.a.examples, name)
         return path if os.access(path, os.X_OK) else None
 
     def run(self, command, quiet=True):
@@ -108,7 +108,7 @@ class Bench:
         """A command or a message without the folders of this machine."""
         text = " ".join(command)
         places = [(self.a.out, "OUT"), (self.a.data, "DATA"), (self.a.scripts, "PEERS"), (self.scratch, "TMP"),
-                  (os.path.dirname(self.python()), "VENV"), (os.path.dirname(os.path.abspath(self.a.dunlin)), "BIN")]
+                  (os.path.dirname(self.python()), "VENV"), (os.path.dirname(self.a.dunlin), "BIN"), (self.a.examples, "EXAMPLES")]
         if self.a.quiet:
             places.append((os.path.dirname(self.a.quiet), "PEERS"))
         for folder, name in sorted(places, key=lambda place: -len(place[0])):
@@ -124,7 +124,7 @@ class Bench:
 
     def train_command(self, words):
         limit = ["--isa", self.a.isa] if self.a.isa else []
-        return [os.path.abspath(self.a.dunlin), "train", *map(str, words), "--json", *limit]
+        return [self.a.dunlin, "train", *map(str, words), "--json", *limit]
 
     def dunlin(self, *words, cpus=1, quiet=True):
         """The object that `dunlin train WORDS --json` prints, with `other_cpu` and the command."""

@@ -47,6 +47,7 @@ def arguments():
     p.add_argument("--only", default="", help=f"rows, separated by commas: {', '.join(ROWS)}")
     p.add_argument("--repeat", type=int, default=3, help="turns of each side")
     p.add_argument("--dunlin", default=os.path.join(REPOSITORY, "target", "release", "dunlin"))
+    p.add_argument("--examples", help="folder of our example programs [default: examples beside the binary]")
     p.add_argument("--peers", default=os.environ.get("PEERS_VENV", os.path.join(REPOSITORY, "..", "peers")),
                    help="the peers' virtual environment")
     p.add_argument("--scripts", default=os.path.join(SHARED, "bench", "peers"), help="the peers' scripts")
@@ -59,6 +60,7 @@ def arguments():
     p.add_argument("--note", default="", help="a remark on the circumstances, kept with the numbers")
     p.add_argument("--smoke", action="store_true", help="check the scripts on made-up data; no peers, no timing")
     a = p.parse_args()
+    a.examples = os.path.abspath(a.examples or os.path.join(os.path.dirname(os.path.abspath(a.dunlin)), "examples"))
     a.quiet = a.quiet or os.path.join(a.scripts, "quiet.sh")
     for name in ("dunlin", "peers", "scripts", "quiet", "data", "out"):
         setattr(a, name, os.path.abspath(getattr(a, name)))
