@@ -144,10 +144,10 @@ class Bench:
         out, _ = self.run([self.python(), script, what, *map(str, words)], quiet=False)
         return json.loads(out.splitlines()[-1])
 
-    def interleaved(self, **sides):
-        """{side: list of what it returned}: one run of each side, turn by turn, `--repeat` times."""
+    def interleaved(self, turns=None, **sides):
+        """{side: list of what it returned}: one run of each side, turn by turn, `turns` times or `--repeat`."""
         found = {name: [] for name in sides}
-        for _ in range(self.a.repeat):
+        for _ in range(turns or self.a.repeat):
             for name, side in sides.items():
                 found[name].append(side())
         return found

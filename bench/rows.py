@@ -25,11 +25,12 @@ def mf_movielens(b):
     """Seconds of training to test RMSE 0.93 and ratings a second at that quality; MovieLens-100k u1, rank 32."""
     target = 0.93
     ours = ["mf", "--train", b.file("u1.base.tsv"), "--test", b.file("u1.test.tsv"), "--set", "rank=32",
-            "--blocks", 1, "--epochs", 60, "--until", f"test_rmse<={target}"]
+            "--blocks", 8, "--epochs", 60, "--until", f"test_rmse<={target}"]
     raw = b.interleaved(
         ours=lambda: b.dunlin(*ours),
         peer=lambda: b.peer("mf.py", "--peer", "cornac", "--data", b.data("movielens-100k"), "--threads", 1,
-                            "--rank", 32, "--epochs", 60, "--lr", 0.03, "--reg", 0.05, "--target", target))
+                            "--rank", 32, "--epochs", 60, "--lr", 0.03, "--reg", 0.05, "--target", target),
+        turns=max(b.a.repeat, 7))                  # runs of milliseconds need more turns
     good = all(run["reason"] == "until" for run in raw["ours"])
     seconds, theirs = field(raw["ours"], "seconds"), field(raw["peer"], "seconds")
     rate = field(raw["ours"], "samples_per_second") / 1e6
@@ -81,7 +82,7 @@ def kos_quality(b, workers, sweeps):
 def lda_kos(workers, most):
     def measure(b):
         target, curve = -7.35, []
-        for sweeps in range(30, 301, 10):          # the same seed gives the same bits: quality is looked up once
+        for sweeps in range(60, 301, 10):          # the same seed gives the same bits: quality is looked up once
             curve.append((sweeps, kos_quality(b, workers, sweeps)))
             if curve[-1][1] >= target:
                 break
@@ -115,14 +116,11 @@ def softmax_words(b, data, c, extra=()):
     return ["softmax", "--train", b.file(data), "--set", f"c={c}", "--set", "bias=false", *extra]
 
 
-# Rows are visited in random order within a block, and blocks one after the other: one block is one random order.
-ONE_BLOCK = ["--blocks", 1]
-
 
 def softmax(name, data, c, peer, peer_words, most_seconds, most_mb, ratio):
     def measure(b):
         best = optimum(b, name)
-        until = [*ONE_BLOCK, "--epochs", 1000, "--until", f"train_objective<={1.001 * best:.10g}"]
+        until = ["--epochs", 1000, "--until", f"train_objective<={1.001 * best:.10g}"]
         raw = b.interleaved(
             ours=lambda: b.dunlin(*softmax_words(b, data, c, until)),
             peer=lambda: b.peer("logistic.py", "--peer", peer, *peer_words(b), "--C", c, "--threads", 1,
@@ -166,6 +164,7 @@ def dml(b):
         b.dunlin(*words, "--epochs", epochs, "--out", run)
         quality = b.score("knn", run, b.file(f"digits.{seed}.npz"))["error"]
         sides = b.interleaved(
+            turns=1,                               # ten seeds are turns enough
             ours=lambda: b.dunlin(*words, "--epochs", epochs),
             peer=lambda: b.peer("dml.py", "--peer", "itml", "--data", "sk:digits", "--pairs", 1000, "--seed", seed))
         raw["ours"].append({"seed": seed, "seconds": field(sides["ours"], "seconds"), "quality": quality,

@@ -74,9 +74,14 @@ def write(a, name, found, seconds):
     record = {"name": name, "date": a.date, "isa": level, "limited_to": a.isa, "repeat": a.repeat, "note": a.note,
               "machine": measure.machine(), "took_seconds": round(seconds, 1), **found}
     path = os.path.join(folder, f"{name}.{a.isa}.json" if a.isa else f"{name}.json")
-    with open(path, "w") as f:
-        json.dump(record, f, indent=1, ensure_ascii=False)
-        f.write("\n")
+    replace(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def replace(path, text):
+    """Whole or not at all: another run may be reading."""
+    with open(path + ".tmp", "w") as f:
+        f.write(text)
+    os.replace(path + ".tmp", path)
 
 
 def isa_of(raw):
@@ -124,8 +129,7 @@ def summary(a):
                 lines.append(f"| {r['what']} | {r['peer']} | {number(r['theirs'])} | {number(r['ours'])} | {r['unit']} | "
                              f"{number(r['ratio'])} | {r['target']} | {reached} | {r['note']} |")
         lines.append("")
-    with open(os.path.join(folder, "summary.md"), "w") as f:
-        f.write("\n".join(lines))
+    replace(os.path.join(folder, "summary.md"), "\n".join(lines))
 
 
 def smoke(a):
