@@ -1,0 +1,199 @@
+"""Measures our side and the peers', turn by turn, and writes bench/runs/DATE/NAME.json and summary.md.
+
+    python bench/run.py [--only NAME,...] [--repeat 3] [--dunlin PATH] [--peers VENV] [--isa avx2]
+    python bench/run.py --smoke --dunlin PATH        # a minute's check that needs neither peers nor data
+
+README.md says what each row measures. Every number of a row is a median over `--repeat` turns; the JSON file holds
+all of them, with the commands, the machine and the level of vector instructions.
+"""
+import argparse
+import json
+import os
+import sys
+import time
+
+import measure
+import overhead
+import rows
+import scaling
+from measure import Bench, Failed
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPOSITORY = os.path.dirname(HERE)
+SHARED = os.path.join(REPOSITORY, "..", "shared")
+
+ROWS = {
+    "mf-movielens": rows.mf_movielens,
+    "mf-epinions": rows.mf_epinions,
+    "lda-kos-1": rows.lda_kos(1, 0.80),
+    "lda-kos-2": rows.lda_kos(2, 0.85),
+    "softmax-20news": rows.softmax("20news", "20news.train.svm.gz", 10.0, "sk_saga", rows.news_words, 0.5, 150, 0.135),
+    "softmax-mnist": rows.softmax("mnist", "mnist.train.svm", 0.01, "sk_lbfgs",
+                                  lambda b: ["--data", b.data("mnist")], 0.5, None, 0.072),
+    "dml-digits": rows.dml,
+    "two-workers-lda": scaling.two_workers("lda, 20 Newsgroups, K = 100", scaling.lda_words, scaling.LDA_EPOCHS,
+                                           scaling.lda_quality),
+    "two-workers-softmax": scaling.two_workers("softmax, MNIST", scaling.mnist_words, scaling.MNIST_EPOCHS,
+                                               scaling.mnist_quality),
+    "staleness-rotating": scaling.staleness("rotating:4", 0.65),
+    "staleness-one-slow": scaling.staleness("0:4", None),
+    "overhead": overhead.overhead,
+    "roundtrip": scaling.roundtrip,
+}
+
+
+def arguments():
+    p = argparse.ArgumentParser(description="our side and the peers', turn by turn")
+    p.add_argument("--only", default="", help=f"rows, separated by commas: {', '.join(ROWS)}")
+    p.add_argument("--repeat", type=int, default=3, help="turns of each side")
+    p.add_argument("--dunlin", default=os.path.join(REPOSITORY, "target", "release", "dunlin"))
+    p.add_argument("--examples", help="folder of our example programs [default: examples beside the binary]")
+    p.add_argument("--peers", default=os.environ.get("PEERS_VENV", os.path.join(REPOSITORY, "..", "peers")),
+                   help="the peers' virtual environment")
+    p.add_argument("--scripts", default=os.path.join(SHARED, "bench", "peers"), help="the peers' scripts")
+    p.add_argument("--quiet", help="wrapper for timings [default: quiet.sh of the peers' scripts]")
+    p.add_argument("--data", default=os.path.join(SHARED, "data"))
+    p.add_argument("--out", default=os.path.join(HERE, "out"), help="where export.py wrote")
+    p.add_argument("--runs", default=os.path.join(HERE, "runs"))
+    p.add_argument("--date", default=measure.today())
+    p.add_argument("--isa", help="vector instructions at most: portable, avx2, avx512")
+    p.add_argument("--note", default="", help="a remark on the circumstances, kept with the numbers")
+    p.add_argument("--smoke", action="store_true", help="check the scripts on made-up data; no peers, no timing")
+    a = p.parse_args()
+    a.examples = os.path.abspath(a.examples or os.path.join(os.path.dirname(os.path.abspath(a.dunlin)), "examples"))
+    a.quiet = a.quiet or os.path.join(a.scripts, "quiet.sh")
+    for name in ("dunlin", "peers", "scripts", "quiet", "data", "out"):
+        setattr(a, name, os.path.abspath(getattr(a, name)))
+    return a
+
+
+def write(a, name, found, seconds):
+    folder = os.path.join(a.runs, a.date)
+    os.makedirs(folder, exist_ok=True)
+    level = found.pop("level", None) or a.isa
+    record = {"name": name, "date": a.date, "isa": level, "limited_to": a.isa, "repeat": a.repeat, "note": a.note,
+              "machine": measure.machine(), "took_seconds": round(seconds, 1), **found}
+    path = os.path.join(folder, f"{name}.{a.isa}.json" if a.isa else f"{name}.json")
+    replace(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def replace(path, text):
+    """Whole or not at all: another run may be reading."""
+    with open(path + ".tmp", "w") as f:
+        f.write(text)
+    os.replace(path + ".tmp", path)
+
+
+def isa_of(raw):
+    """The level that our side says it ran at, wherever in the raw numbers that is."""
+    if isinstance(raw, dict):
+        if "isa" in raw and "workers" in raw:
+            return raw["isa"]
+        raw = list(raw.values())
+    if isinstance(raw, list):
+        return next((level for level in map(isa_of, raw) if level), None)
+    return None
+
+
+def number(value):
+    return "–" if value is None else f"{value:.4g}"
+
+
+def summary(a):
+    """summary.md from all records of the day."""
+    folder = os.path.join(a.runs, a.date)
+    records = []
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".json"):
+            with open(os.path.join(folder, name)) as f:
+                records.append(json.load(f))
+    order = list(ROWS)
+    records.sort(key=lambda record: (record["limited_to"] or "", order.index(record["name"])
+                                     if record["name"] in order else len(order)))
+    lines = [f"# Measured {a.date}", ""]
+    for limit in sorted({record["limited_to"] or "" for record in records}):
+        group = [record for record in records if (record["limited_to"] or "") == limit]
+        machine = group[0]["machine"]
+        loads = [record["machine"]["load"] for record in group]
+        level = limit or next((record["isa"] for record in group if record["isa"]), "best")
+        lines += [f"## Vector instructions: {level}" + (" (limited)" if limit else ""), "",
+                  f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, Linux {machine['kernel']}; "
+                  f"load {min(loads):.1f} to {max(loads):.1f}. Medians of "
+                  f"{', '.join(sorted({str(record['repeat']) for record in group}))} turns."]
+        lines += sorted({record["note"] for record in group if record["note"]})
+        lines += ["", "| what | peer | theirs | ours | unit | ours / theirs | target | reached | remarks |",
+                  "|---|---|---|---|---|---|---|---|---|"]
+        for record in group:
+            for r in record["rows"]:
+                reached = {True: "yes", False: "no", None: "–"}[r["reached"]]
+                lines.append(f"| {r['what']} | {r['peer']} | {number(r['theirs'])} | {number(r['ours'])} | {r['unit']} | "
+                             f"{number(r['ratio'])} | {r['target']} | {reached} | {r['note']} |")
+        lines.append("")
+    replace(os.path.join(folder, "summary.md"), "\n".join(lines))
+
+
+def smoke(a):
+    """Every kind of run once on made-up data, and what the rows take from it; says nothing about speed."""
+    a.quiet = None
+    b = Bench(a)
+    try:
+        mf = ["mf", "--train", "synth:mf?users=60&items=40&n=1500&seed=1", "--set", "rank=4"]
+        found = b.dunlin(*mf, "--epochs", 3, "--eval-every", 3, quiet=False)
+        for name in ("seconds", "epochs", "isa", "samples_per_second", "peak_rss_mb", "reason", "metrics", "report"):
+            assert name in found, f"--json has no {name}"
+        assert found["epochs"] == 3 and found["seconds"] > 0 and found["metrics"]["train_rmse"] < 5, found
+        run = b.folder("smoke")
+        b.dunlin(*mf, "--cluster", "sim:4", "--lanes", 4, "--clocks-per-epoch", 4, "--strategy", "ssp:2", "--slow",
+                 "rotating:4", "--epochs", 4, "--eval-every", 2, "--out", run, quiet=False)
+        points = [(event["seconds"], event["metrics"]["train_objective"]) for event in rows.evaluations(run)]
+        assert len(points) == 2 and scaling.seconds_to(points, points[-1][1]) <= points[-1][0], points
+        assert scaling.seconds_to([(1.0, 3.0), (2.0, 1.0)], 2.0) == 1.5
+        run = b.folder("smoke")
+        b.dunlin("lda", "--train", "synth:lda?seed=1", "--set", "topics=4", "--epochs", 2, "--out", run, quiet=False)
+        with open(os.path.join(run, "model.safetensors"), "rb") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        assert header["word_topic"]["shape"][1] == 4 and header["totals"]["shape"] == [1, 4], header
+        found = b.dunlin("softmax", "--train", "synth:softmax?seed=1", "--set", "c=1", "--set", "bias=false", "--epochs",
+                         200, "--until", "relative_gap<=0.1", quiet=False)
+        assert found["reason"] in ("until", "converged"), found
+        copies = scaling.two_copies(b, [*mf, "--epochs", 2]) if len(b.cpus) > 1 else {"seconds": 1}
+        assert copies["seconds"] > 0
+    finally:
+        b.close()
+    print("bench: the scripts agree with the program")
+
+
+def main():
+    a = arguments()
+    if not os.access(a.dunlin, os.X_OK):
+        sys.exit(f"{a.dunlin}: no program there; build it (cargo build --release) or give --dunlin")
+    if a.smoke:
+        return smoke(a)
+    for path in (a.quiet, os.path.join(a.peers, "bin", "python"), a.data, a.out):
+        if not os.path.exists(path):
+            sys.exit(f"{path}: not there; README.md says how to set up (peers, data, export)")
+    names = [name for name in a.only.split(",") if name] or list(ROWS)
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        sys.exit(f"{', '.join(unknown)}: no such row; there is {', '.join(ROWS)}")
+    b = Bench(a)
+    try:
+        for name in names:
+            start = time.monotonic()
+            try:
+                found = ROWS[name](b)
+            except Failed as failed:
+                print(f"{name}: left out: {failed}", flush=True)
+                continue
+            found["level"] = isa_of(found["raw"])
+            write(a, name, found, time.monotonic() - start)
+            summary(a)
+            for r in found["rows"]:
+                print(f"{name}: {r['what']}: ours {number(r['ours'])}, theirs {number(r['theirs'])} {r['unit']}, "
+                      f"ratio {number(r['ratio'])}, target {r['target']}: {r['reached']} {r['note']}", flush=True)
+    finally:
+        b.close()
+
+
+if __name__ == "__main__":
+    main()
