@@ -1,5 +1,6 @@
 //! The commands, one file each; a new one is a file, a variant and a line in [`Command::run`].
 
+mod compare;
 mod data;
 mod demo;
 mod models;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Eval(predict::Eval),
     /// Show a run, while it goes on or afterwards, as a table or a page
     Show(show::Show),
+    /// Train under several strategies and set them side by side
+    Compare(Box<compare::Compare>),
     /// List the models, or one model's settings
     Models(models::Models),
     /// Say what a data file holds, or write made-up data
@@ -37,6 +40,7 @@ impl Command {
             Command::Predict(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Show(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Models(command) => command.run(),
             Command::Data(command) => command.run(),
             Command::Demo(command) => command.run(),

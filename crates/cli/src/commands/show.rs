@@ -1,7 +1,7 @@
 //! `dunlin show`: a run from its events alone, so that looking at one that goes on is the same as looking back.
 
 pub(crate) mod html;
-mod page;
+pub(crate) mod page;
 pub(crate) mod record;
 pub(crate) mod svg;
 mod text;

@@ -142,18 +142,8 @@ impl Train {
     pub(crate) fn train(self) -> Result<Outcome> {
         let (json, quiet) = (self.json, self.quiet || self.json);
         let checked = self.flags.check()?;
-        limit_isa(checked.isa.as_deref())?;
-        listen_for_interrupts();
+        let outcome = checked.train(quiet)?;
         let run = &checked.run;
-        let source = match &checked.place {
-            Place::Hosts(_) => None, // every process reads for itself, and rank 0 says what
-            _ => Some(read_source(run)?),
-        };
-        if let Some(source) = &source {
-            run.check(source.blocks())?;
-        }
-        let cluster = checked.place.cluster(run.workers + run.servers, &checked.details)?;
-        let outcome = TrainJob::run(run, &cluster, source, quiet)?.unwrap_or_default();
         if json {
             out(&object(run, &outcome))?;
         }
@@ -214,6 +204,27 @@ pub(crate) struct Checked {
     pub(crate) place: Place,
     pub(crate) details: Details,
     isa: Option<String>,
+}
+
+impl Checked {
+    /// Reads the data and trains.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the data do not fit the flags, and the first error of any rank.
+    pub(crate) fn train(&self, quiet: bool) -> Result<Outcome> {
+        limit_isa(self.isa.as_deref())?;
+        listen_for_interrupts();
+        let run = &self.run;
+        let source = match &self.place {
+            Place::Hosts(_) => None, // every process reads for itself, and rank 0 says what
+            _ => Some(read_source(run)?),
+        };
+        if let Some(source) = &source {
+            run.check(source.blocks())?;
+        }
+        let cluster = self.place.cluster(run.workers + run.servers, &self.details)?;
+        Ok(TrainJob::run(run, &cluster, source, quiet)?.unwrap_or_default())
+    }
 }
 
 impl TrainFlags {
