@@ -56,6 +56,11 @@ impl Staleness {
 }
 
 impl StrategySpec {
+    /// True if a read may lack updates of earlier clocks.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, StrategySpec::Ssp(_) | StrategySpec::Essp(_) | StrategySpec::Asp)
+    }
+
     /// Which kind it is, as models name it.
     pub fn kind(&self) -> StrategyKind {
         match self {

@@ -77,7 +77,8 @@ pub(crate) struct TrainFlags {
     /// Clocks an epoch [default: from data and lanes]
     #[arg(long)]
     pub(crate) clocks_per_epoch: Option<usize>,
-    /// Epochs from one evaluation to the next [default: 1]
+    /// Epochs from one evaluation, where all lanes wait for each other, to the next [default: 1; 5 under ssp, essp and
+    /// asp]
     #[arg(long)]
     pub(crate) eval_every: Option<usize>,
     /// Seed of all random streams [default: 1]
@@ -273,7 +274,6 @@ impl TrainFlags {
             workers,
             servers,
             lanes: flags.lanes.unwrap_or(workers),
-            strategy,
             cluster,
             stop: Stop {
                 epochs: flags.epochs.unwrap_or(20),
@@ -281,7 +281,8 @@ impl TrainFlags {
                 seconds: positive("--seconds", flags.seconds)?,
             },
             clocks_per_epoch: flags.clocks_per_epoch,
-            eval_every: flags.eval_every.unwrap_or(1),
+            eval_every: flags.eval_every.unwrap_or(if strategy.is_stale() { 5 } else { 1 }),
+            strategy,
             seed,
             checkpoint: CheckpointPolicy {
                 epochs: flags.checkpoint_epochs.unwrap_or(0),
