@@ -1,6 +1,7 @@
 //! From the words of `--cluster` to a cluster.
 
 use dunlin::comm::{Cluster, Hosts, Network, Processes, SimConfig, Stragglers};
+use dunlin::model::did_you_mean;
 use dunlin::{Error, Result};
 
 /// Where the ranks are to live, as the user says it.
@@ -27,7 +28,11 @@ impl Place {
     /// `threads`, `processes`, `hosts:FILE`, `sim` or `sim:N`.
     pub(crate) fn parse(text: &str) -> Result<Place> {
         let wrong = || {
-            Error::Usage(format!("--cluster {text}: there is threads, processes, hosts:FILE and sim:WORKERS"))
+            let word = text.split(':').next().unwrap_or_default();
+            let near = did_you_mean(word, &["threads", "processes", "hosts", "sim"]);
+            Error::Usage(format!(
+                "--cluster {text}{near} (there is threads, processes, hosts:FILE and sim:WORKERS)"
+            ))
         };
         match text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest))) {
             ("threads", None) => Ok(Place::Threads),
@@ -72,15 +77,20 @@ impl Place {
             Place::Sim(_) => {
                 let mut config = SimConfig::new(ranks, details.seed);
                 if let Some(network) = &details.network {
-                    config.network = Network::parse(network)?;
+                    config.network = Network::parse(network).map_err(|error| wrong("--net", &error))?;
                 }
                 if let Some(stragglers) = &details.stragglers {
-                    config.stragglers = Stragglers::parse(stragglers)?;
+                    let parsed = Stragglers::parse(stragglers);
+                    config.stragglers = parsed.map_err(|error| wrong("--stragglers", &error))?;
                 }
                 Cluster::Sim(config)
             }
         })
     }
+}
+
+fn wrong(flag: &str, error: &dunlin::comm::Error) -> Error {
+    Error::Usage(format!("{flag}: {error}"))
 }
 
 fn addresses(file: &str) -> Result<Vec<String>> {

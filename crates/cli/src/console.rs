@@ -60,22 +60,26 @@ impl Console {
             Event::Checkpoint { folder, seconds, .. } => {
                 self.line(&format!("checkpoint {folder} in {seconds:.2} s"))
             }
-            Event::Warning { text } => self.line(&format!("warning: {text}")),
+            Event::Warning { .. } => {} // told even to those who want to hear nothing else
             Event::Ended { .. } | Event::Failed { .. } => self.status(""), // the error comes as the last line
         }
     }
 
     fn line(&self, text: &str) {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
-        eprintln!("{clear}{text}");
+        note(&format!("{clear}{text}"));
     }
 
     fn status(&self, text: &str) {
         if self.terminal {
-            eprint!("\r\x1b[K{text}");
-            let _ = std::io::stderr().flush(); // a status line that is not seen does no harm
+            let _ = write!(std::io::stderr(), "\r\x1b[K{text}"); // a status line that is not seen does no harm
         }
     }
+}
+
+/// One line on standard error. If nobody reads there any more, work goes on all the same.
+pub(crate) fn note(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// "3 workers", "1 worker".

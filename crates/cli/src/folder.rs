@@ -1,5 +1,6 @@
 //! The run folder: what was run, what happened, and what came out.
 
+use crate::console::note;
 use dunlin::event::Event;
 use dunlin::run::Run;
 use dunlin::saved::write_atomically;
@@ -15,6 +16,8 @@ pub(crate) struct RunFolder {
     path: PathBuf,
     run: Run,
     events: BufWriter<File>,
+    /// The run has begun: before, it may still be refused, and then leaves nothing here.
+    is_begun: bool,
     complained: bool,
 }
 
@@ -25,28 +28,47 @@ impl RunFolder {
     /// [`Error::Usage`] if another run is in it already, [`Error::Io`].
     pub(crate) fn open(path: &Path, run: &Run) -> Result<RunFolder> {
         let events = path.join("events.jsonl");
-        if events.exists() && !run.resume {
+        let is_begun = std::fs::metadata(&events).is_ok_and(|events| events.len() > 0);
+        if is_begun && !run.resume {
             return Err(Error::Usage(format!(
                 "{}: there is a run in this folder; go on with it by --resume, or name another by --out",
                 path.display()
             )));
         }
         std::fs::create_dir_all(path).map_err(Error::io(format!("cannot create {}", path.display())))?;
-        let json = serde_json::to_vec_pretty(run).map_err(|error| Error::Damaged(error.to_string()))?;
-        write_atomically(&path.join("run.json"), &json)?;
         let file = OpenOptions::new().create(true).append(true).open(&events);
         let file = file.map_err(Error::io(format!("cannot write {}", events.display())))?;
-        Ok(RunFolder { path: path.into(), run: run.clone(), events: BufWriter::new(file), complained: false })
+        Ok(RunFolder {
+            path: path.into(),
+            run: run.clone(),
+            events: BufWriter::new(file),
+            is_begun: false,
+            complained: false,
+        })
     }
 
-    /// Appends an event.
+    /// Appends an event. That a run has started also says what is run: from here on the folder is taken.
     pub(crate) fn event(&mut self, event: &Event) {
+        self.is_begun |= matches!(event, Event::Started { .. });
+        if !self.is_begun {
+            return;
+        }
         let line = serde_json::to_string(event).unwrap_or_default();
+        let place = || format!("cannot write {}", self.path.join("events.jsonl").display());
         let written = writeln!(self.events, "{line}").and_then(|()| self.events.flush());
+        let mut written = written.map_err(Error::io(place()));
+        if matches!(event, Event::Started { .. }) {
+            written = written.and(self.describe());
+        }
         if let (Err(error), false) = (written, self.complained) {
             self.complained = true; // training matters more than its record, and once is enough
-            eprintln!("dunlin: cannot write {}: {error}", self.path.join("events.jsonl").display());
+            note(&format!("dunlin: warning: {error}; training goes on"));
         }
+    }
+
+    fn describe(&self) -> Result<()> {
+        let json = serde_json::to_vec_pretty(&self.run).map_err(|error| Error::Damaged(error.to_string()))?;
+        write_atomically(&self.path.join("run.json"), &json)
     }
 
     /// Saves the model.

@@ -1,6 +1,6 @@
 //! The job that every rank of a training run runs.
 
-use crate::console::Console;
+use crate::console::{Console, note};
 use crate::folder::RunFolder;
 use dunlin::comm::cluster::Job;
 use dunlin::comm::{self, Cluster, Comm};
@@ -11,7 +11,6 @@ use dunlin::table::Params;
 use dunlin::train::{Observer, Source};
 use dunlin::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::sync::{Mutex, PoisonError};
 
 /// A training run, as it is sent to ranks in other processes.
 #[derive(Serialize, Deserialize)]
@@ -23,9 +22,6 @@ pub(crate) struct TrainJob {
     /// Data read before the ranks were started; ranks in other processes read for themselves.
     #[serde(skip)]
     source: Option<Source>,
-    /// The first error of a rank of this process, with its kind.
-    #[serde(skip)]
-    failure: Mutex<Option<Error>>,
 }
 
 /// Reads what `run` trains on and tests on; what could not be used is told on standard error.
@@ -36,10 +32,10 @@ pub(crate) fn read_source(run: &Run) -> Result<Source> {
         Some(test) => {
             let (data, notes) = read_noting(test, &run.read, Some(&train))?;
             if notes.dropped_entries > 0 {
-                eprintln!(
-                    "dunlin: {test}: {} entries in columns not seen in training were left out",
-                    notes.dropped_entries
-                );
+                let dropped = notes.dropped_entries;
+                note(&format!(
+                    "dunlin: {test}: {dropped} entries in columns not seen in training were left out"
+                ));
             }
             Some(data)
         }
@@ -59,14 +55,8 @@ impl TrainJob {
         quiet: bool,
     ) -> Result<Option<Outcome>> {
         let text = serde_json::to_string(run).map_err(|error| Error::Usage(error.to_string()))?;
-        let job = TrainJob { run: text, quiet, source, failure: Mutex::default() };
-        let outcomes = cluster.run(&job);
-        if let (Err(_), Some(first)) =
-            (&outcomes, job.failure.lock().unwrap_or_else(PoisonError::into_inner).take())
-        {
-            return Err(first);
-        }
-        Ok(outcomes?.into_iter().next())
+        let job = TrainJob { run: text, quiet, source };
+        Ok(cluster.run(&job)?.into_iter().next())
     }
 
     fn train(&self, comm: &mut Comm) -> Result<Outcome> {
@@ -102,15 +92,7 @@ impl Job for TrainJob {
     type Out = Outcome;
 
     fn body(&self, comm: &mut Comm) -> comm::Result<Outcome> {
-        self.train(comm).map_err(|error| {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = error.to_string();
-            if failure.is_none() && !matches!(error, Error::Comm(_)) {
-                *failure = Some(error);
-                return comm::Error::Body(text);
-            }
-            error.into()
-        })
+        Ok(self.train(comm)?)
     }
 }
 
@@ -122,6 +104,9 @@ struct Watcher {
 
 impl Observer for Watcher {
     fn event(&mut self, event: &Event) {
+        if let Event::Warning { text } = event {
+            note(&format!("dunlin: warning: {text}"));
+        }
         self.console.iter_mut().for_each(|console| console.event(event));
         self.folder.iter_mut().for_each(|folder| folder.event(event));
     }

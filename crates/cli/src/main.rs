@@ -1,12 +1,14 @@
 //! The program `dunlin`: arguments in, results on standard output, everything else on standard error.
 //!
-//! One file per command. What a command cannot do is an error value; exit codes are decided here alone:
-//! 0 done, 1 anything else, 2 usage or input data, 3 interrupted and resumable, 4 a rank was lost, 5 diverged.
+//! One file per command. What a command cannot do is an error value that knows its exit code
+//! ([`Error::status`]): 0 done, 1 anything else, 2 usage or input data, 3 interrupted and resumable, 4 a rank was
+//! lost, 5 diverged.
 
 mod cluster;
 mod commands;
 mod console;
 mod folder;
+mod interrupt;
 mod job;
 mod settings;
 
@@ -24,24 +26,44 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    interrupt::leave_to_launcher();
     comm::child(&[comm::job::<job::TrainJob>()]);
-    match Arguments::parse().command.run() {
+    let outcome = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command.run(),
+        Err(error) if is_help(&error) => error.exit(),
+        Err(error) => Err(Error::Usage(in_one_line(&error))),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
 }
 
+/// True for what the user asked to read, or for `dunlin` alone.
+fn is_help(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind;
+    let kinds = [
+        ErrorKind::DisplayHelp,
+        ErrorKind::DisplayVersion,
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+    ];
+    kinds.contains(&error.kind())
+}
+
+/// What is wrong with the arguments, without the usage lines that `--help` shows.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let text = lines.map(|line| line.trim_start_matches("error: ")).collect::<Vec<_>>().join("; ");
+    format!("{}; --help shows what there is", text.replace(":; ", ": "))
+}
+
 fn report(error: &Error) -> ExitCode {
-    let code = match error {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
-            return ExitCode::SUCCESS;
-        }
-        Error::Usage(_) | Error::Data(_) => 2,
-        Error::Interrupted(_) => 3,
-        Error::Comm(comm::Error::Lost(_)) => 4,
-        Error::Diverged(_) => 5,
-        Error::Comm(_) | Error::Io { .. } | Error::Damaged(_) => 1,
-    };
-    eprintln!("dunlin: {error}");
-    ExitCode::from(code)
+    if matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS; // whoever read our output has seen enough
+    }
+    console::note(&format!("dunlin: {}", error.to_string().replace('\n', "; ")));
+    ExitCode::from(error.status())
 }

@@ -13,8 +13,11 @@ pub(crate) fn read(path: &str) -> Result<TrainFlags> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Error::Usage(format!("cannot read the run file {path}: {error}")))?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
-        Error::Usage(format!("{path}:{line}: {}{}", error.message(), near_key(error.message())))
+        let line = error
+            .span()
+            .map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
+        let message = error.message().replace('\n', "; ");
+        Error::Usage(format!("{path}:{line}: {message}{}", near_key(error.message())))
     })
 }
 
@@ -61,7 +64,11 @@ impl TrainFlags {
             model: self.model,
             train: flags.train.or(self.train),
             test: flags.test.or(self.test),
-            reading: flags.reading,
+            format: flags.format.or(self.format),
+            zero_based: flags.zero_based || self.zero_based,
+            vocabulary: flags.vocabulary.or(self.vocabulary),
+            label: flags.label.or(self.label),
+            blocks: flags.blocks.or(self.blocks),
             workers: flags.workers.or(self.workers),
             lanes: flags.lanes.or(self.lanes),
             servers: flags.servers.or(self.servers),

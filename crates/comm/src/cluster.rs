@@ -93,7 +93,7 @@ fn run_threads<T: Send>(ranks: usize, body: &(impl Fn(&mut Comm) -> Result<T> + 
                 let mut comm = Comm::new(Box::new(link), rank, ranks);
                 let outcome = guarded(|| body(&mut comm).and_then(|out| comm.finish().map(|()| out)));
                 if let Err(error) = &outcome {
-                    hub.lose(rank, format!("its work failed: {error}"));
+                    hub.lose(rank, format!("its work failed: {error}"), error.status());
                 }
                 outcome
             })

@@ -41,9 +41,6 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// Most bytes of what a rank says it holds.
 const MAX_HELD: usize = 1 << 10;
 
-/// The exit code of a process that ends because a rank was lost.
-pub const EXIT_LOST: i32 = 4;
-
 /// Writes `dunlin: WHAT` to standard error as one piece: several processes say it at the same moment. If nobody
 /// reads there, so be it.
 pub fn last_line(what: &impl std::fmt::Display) {
@@ -64,7 +61,7 @@ enum Request {
     /// A peer seems to be lost.
     Accuse { rank: usize, cause: String },
     /// The own rank cannot go on.
-    Fail { cause: String },
+    Fail { cause: String, status: u8 },
     /// Close all connections, with or without a goodbye, and end.
     Close { goodbye: bool },
 }
@@ -145,8 +142,8 @@ impl Shared {
 
     /// Reports that the own rank cannot go on, unless somebody was lost before. Goes out before the control
     /// thread closes its connections.
-    pub(crate) fn fail(&self, cause: String) {
-        self.ask(Request::Fail { cause });
+    pub(crate) fn fail(&self, cause: String, status: u8) {
+        self.ask(Request::Fail { cause, status });
     }
 
     fn ask(&self, request: Request) {
@@ -332,10 +329,10 @@ impl Warden {
     fn obey(&mut self, request: Request, now: Time) {
         match request {
             Request::Accuse { rank, cause } => {
-                self.complain(Lost { rank, cause, held: String::new() }, now);
+                self.complain(gone(rank, cause), now);
             }
-            Request::Fail { cause } => {
-                let lost = Lost { rank: self.shared.rank, cause, held: self.shared.held() };
+            Request::Fail { cause, status } => {
+                let lost = Lost { rank: self.shared.rank, cause, held: self.shared.held(), status };
                 self.shared.is_seen.store(true, Ordering::Release); // it knows, and is about to leave
                 if self.shared.rank != 0 && !self.shared.is_lost.load(Ordering::Acquire) {
                     self.tell_all(Kind::Lost, &lost);
@@ -393,7 +390,7 @@ impl Warden {
                 peer.is_closed = true;
                 peer.connection.discard();
                 if !peer.is_gone {
-                    self.decide(Lost { rank, cause, held: String::new() }, now);
+                    self.decide(gone(rank, cause), now);
                 }
             }
         }
@@ -429,7 +426,7 @@ impl Warden {
             if peer.silent >= SILENCE {
                 let cause = format!("no sign of life for {:.1} s", SILENCE.as_secs_f64());
                 let rank = peer.rank;
-                self.decide(Lost { rank, cause, held: String::new() }, now);
+                self.decide(gone(rank, cause), now);
             }
         }
         if self.complaint.as_ref().is_some_and(|c| now >= c.due) {
@@ -495,9 +492,13 @@ impl Warden {
     /// The rank's thread computes on and does not look: say the last line for it.
     fn end_the_process(&mut self) -> ! {
         (self.last_act)();
-        if let Some(lost) = &*lock(&self.shared.lost) {
-            last_line(lost);
-        }
-        std::process::exit(EXIT_LOST)
+        let lost = lock(&self.shared.lost).clone();
+        lost.iter().for_each(last_line);
+        std::process::exit(lost.map_or(Lost::GONE, |lost| lost.status).into())
     }
+}
+
+/// The loss of a rank that said nothing; what it held is looked up.
+fn gone(rank: usize, cause: String) -> Lost {
+    Lost { rank, cause, held: String::new(), status: Lost::GONE }
 }

@@ -14,6 +14,13 @@ pub struct Lost {
     pub cause: String,
     /// What it was doing or held, as it last said itself with [`crate::Comm::describe`]; may be empty.
     pub held: String,
+    /// The exit status for everybody: [`Lost::GONE`], or what the rank's own body failed with.
+    pub status: u8,
+}
+
+impl Lost {
+    /// The exit status where a rank is gone without a word of its own.
+    pub const GONE: u8 = 4;
 }
 
 impl std::fmt::Display for Lost {
@@ -67,9 +74,27 @@ pub enum Error {
     /// The rank's own body failed; carries the message.
     #[error("{0}")]
     Body(String),
+    /// The rank's own body failed, and says with which status the program is to end.
+    #[error("{text}")]
+    Failed {
+        /// The exit status.
+        status: u8,
+        /// The message.
+        text: String,
+    },
 }
 
 impl Error {
+    /// The exit status of a program that ends with this error: that of the rank that failed first, wherever it
+    /// is; [`Lost::GONE`] if one is gone; else 1.
+    pub fn status(&self) -> u8 {
+        match self {
+            Error::Lost(lost) => lost.status,
+            Error::Failed { status, .. } => *status,
+            _ => 1,
+        }
+    }
+
     /// An [`Error::Io`] that says what was tried.
     pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let what = what.into();

@@ -177,12 +177,13 @@ fn first_cause(rank: usize, error: Error, shared: &Shared) -> Error {
     if let Err(lost) = shared.check() {
         return match lost {
             Error::Lost(lost) if rank == 0 && lost.cause.starts_with(FAILED) => {
-                Error::Body(format!("rank {}: {}", lost.rank, &lost.cause[FAILED.len()..]))
+                let text = format!("rank {}: {}", lost.rank, &lost.cause[FAILED.len()..]);
+                Error::Failed { status: lost.status, text }
             }
             lost => lost,
         };
     }
-    shared.fail(format!("{FAILED}{error}"));
+    shared.fail(format!("{FAILED}{error}"), error.status());
     error
 }
 

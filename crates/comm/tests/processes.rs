@@ -147,7 +147,7 @@ fn a_closure_is_refused() {
 #[test]
 fn a_failing_rank_is_quoted() {
     let error = cluster(3).run(&Failing { panics: false }).unwrap_err();
-    assert!(matches!(error, Error::Body(_)), "{error:?}");
+    assert!(matches!(error, Error::Failed { status: 1, .. }), "{error:?}");
     assert_eq!(error.to_string(), "rank 1: ratings.tsv:17: no number");
     let error = cluster(3).run(&Failing { panics: true }).unwrap_err().to_string();
     assert!(error.contains("rank 1: a bug") && error.contains("on purpose"), "{error}");

@@ -90,20 +90,37 @@ pub fn write(
     let Some(out) = &run.out else { return Ok(None) };
     let folder = out.join("checkpoints");
     let hidden = folder.join(format!(".epochs-{epochs:06}.tmp"));
+    let written = write_into(comm, run, data, (epochs, seconds), params, lanes, (&folder, &hidden));
+    if written.is_err() && comm.rank() == 0 {
+        let _ = std::fs::remove_dir_all(&hidden); // half a checkpoint on a full disk helps nobody
+    }
+    written.map(Some)
+}
+
+/// Writes a checkpoint into the second of `folders` and moves it into the first.
+fn write_into(
+    comm: &mut Comm,
+    run: &Run,
+    data: &str,
+    (epochs, seconds): (usize, f64),
+    params: &Params,
+    lanes: Vec<(usize, LaneState)>,
+    (folder, hidden): (&Path, &Path),
+) -> Result<PathBuf> {
     if comm.rank() == 0 {
-        let _ = std::fs::remove_dir_all(&hidden); // left over by a run that was killed
-        std::fs::create_dir_all(&hidden).map_err(Error::io(format!("cannot create {}", hidden.display())))?;
+        let _ = std::fs::remove_dir_all(hidden); // left over by a run that was killed
+        std::fs::create_dir_all(hidden).map_err(Error::io(format!("cannot create {}", hidden.display())))?;
     }
     comm.barrier()?;
     let mut files = Vec::new();
     for (lane, state) in lanes {
         let bytes =
             postcard::to_stdvec(&state).map_err(|e| Error::Damaged(format!("state of lane {lane}: {e}")))?;
-        files.push(write_file(&hidden, &format!("lane-{lane:04}.bin"), &bytes)?);
+        files.push(write_file(hidden, &format!("lane-{lane:04}.bin"), &bytes)?);
     }
     if comm.rank() == 0 {
         let bytes = saved::to_bytes(params, |replica| replica.spec.axis != Axis::Example)?;
-        files.push(write_file(&hidden, "tables.safetensors", &bytes)?);
+        files.push(write_file(hidden, "tables.safetensors", &bytes)?);
     }
     let messages = comm.all_gather(Message::new(&files, Buffer::new()))?;
     let path = folder.join(format!("epochs-{epochs:06}"));
@@ -116,9 +133,9 @@ pub fn write(
         let json =
             serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Damaged(format!("manifest: {e}")))?;
         write_atomically(&hidden.join("manifest.json"), &json)?;
-        publish(&folder, &hidden, &path).map_err(Error::io(format!("cannot finish {}", path.display())))?;
+        publish(folder, hidden, &path).map_err(Error::io(format!("cannot finish {}", path.display())))?;
     }
-    Ok(Some(path))
+    Ok(path)
 }
 
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {

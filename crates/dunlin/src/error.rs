@@ -40,14 +40,26 @@ impl Error {
         let what = what.into();
         move |source| Error::Io { what, source }
     }
+
+    /// The exit status of a program that ends with this error: 2 usage or input data, 3 interrupted and resumable,
+    /// 4 a rank was lost, 5 diverged, 1 anything else.
+    pub fn status(&self) -> u8 {
+        match self {
+            Error::Usage(_) | Error::Data(_) => 2,
+            Error::Interrupted(_) => 3,
+            Error::Diverged(_) => 5,
+            Error::Comm(error) => error.status(),
+            Error::Io { .. } | Error::Damaged(_) => 1,
+        }
+    }
 }
 
 impl From<Error> for dunlin_comm::Error {
-    /// What a rank's body hands down: the text, for the other ranks and the last line.
+    /// What a rank's body hands down: text and status, for the other ranks and the last line.
     fn from(error: Error) -> dunlin_comm::Error {
         match error {
             Error::Comm(error) => error,
-            other => dunlin_comm::Error::Body(other.to_string()),
+            other => dunlin_comm::Error::Failed { status: other.status(), text: other.to_string() },
         }
     }
 }

@@ -127,6 +127,12 @@ pub fn near_name<'a>(given: &str, known: &'a [String]) -> Option<&'a str> {
     scored.min().filter(|(distance, name)| *distance <= 1 + name.len() / 3).map(|(_, name)| name)
 }
 
+/// "; did you mean X?" if one of `known` is near to `given`; else nothing.
+pub fn did_you_mean(given: &str, known: &[&str]) -> String {
+    let known: Vec<String> = known.iter().map(|name| name.to_string()).collect();
+    near_name(given, &known).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
 /// The card of a saved model: everything but the numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {

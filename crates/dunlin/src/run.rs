@@ -182,6 +182,16 @@ impl FromStr for Slow {
     }
 }
 
+impl Display for Slow {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Slow::Rank { rank, factor } => write!(f, "{rank}:{factor}"),
+            Slow::Random { probability, max_ms } => write!(f, "random:{probability}:{max_ms}"),
+            Slow::Rotating { factor } => write!(f, "rotating:{factor}"),
+        }
+    }
+}
+
 impl Slow {
     /// How long `rank` stands still in `clock` besides the `worked` seconds that it took, in seconds.
     pub fn extra_seconds(&self, rank: usize, workers: usize, clock: u64, worked: f64, seed: u64) -> f64 {
@@ -250,13 +260,22 @@ impl Run {
                 "--lanes {lanes}: the data have {blocks} blocks, and a lane needs at least one"
             ));
         }
+        if self.servers > 1000 {
+            return wrong(format!("--servers {}: from 0 to 1000", self.servers));
+        }
+        if self.servers > 0 && (self.lanes == 1 || self.strategy == StrategySpec::AllReduce) {
+            let (servers, lanes, strategy) = (self.servers, self.lanes, &self.strategy);
+            return wrong(format!(
+                "--servers {servers} with --lanes {lanes} and --strategy {strategy}: there is nothing to serve; servers need two lanes or more and bsp, ssp, essp or asp"
+            ));
+        }
         if self.clocks_per_epoch == Some(0) || self.eval_every == 0 {
             return wrong("--clocks-per-epoch and --eval-every: at least 1".into());
         }
         if let Some(slow) =
             self.slow.iter().find(|slow| matches!(slow, Slow::Rank { rank, .. } if *rank >= self.workers))
         {
-            return wrong(format!("--slow {slow:?}: there are {} workers, from 0", self.workers));
+            return wrong(format!("--slow {slow}: no such worker; there are {}, from 0", self.workers));
         }
         if self.resume && self.out.is_none() {
             return wrong("--resume: say with --out which run folder to go on with".into());

@@ -112,7 +112,8 @@ impl FromStr for StrategySpec {
             "ssp" => parse_staleness(text, rest).map(StrategySpec::Ssp),
             "essp" => parse_staleness(text, rest).map(StrategySpec::Essp),
             _ => Err(Error::Usage(format!(
-                "strategy {text}: there is bsp, ssp:S, essp:S, asp and allreduce (S = clocks of staleness, e.g. ssp:4)"
+                "strategy {text}{}: there is bsp, ssp:S, essp:S, asp and allreduce (S = clocks of staleness, e.g. ssp:4)",
+                crate::model::did_you_mean(word, &["bsp", "ssp", "essp", "asp", "allreduce"])
             ))),
         }
     }

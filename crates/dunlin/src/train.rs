@@ -120,6 +120,7 @@ pub fn train<A: Algorithm>(
     let settings: A::Config = serde_json::from_value(run.settings.clone())
         .map_err(|e| Error::Usage(format!("settings of {}: {e}", A::NAME)))?;
     let algorithm = A::new(&settings, &source.shape)?;
+    check_table_names(&run.strategy, &algorithm)?;
     if comm.rank() >= run.workers {
         return serve(&algorithm, run, comm);
     }
@@ -132,11 +133,29 @@ pub fn train<A: Algorithm>(
     outcome
 }
 
+/// Refuses a staleness for a table that the model does not have.
+fn check_table_names<A: Algorithm>(strategy: &StrategySpec, algorithm: &A) -> Result<()> {
+    let (StrategySpec::Ssp(staleness) | StrategySpec::Essp(staleness)) = strategy else { return Ok(()) };
+    let names: Vec<String> = algorithm.tables().into_iter().map(|table| table.name).collect();
+    match staleness.tables.keys().find(|table| !names.contains(table)) {
+        None => Ok(()),
+        Some(table) => {
+            let near = crate::model::near_name(table, &names);
+            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            let names = names.join(", ");
+            Err(Error::Usage(format!(
+                "--strategy {strategy}: {} has no table {table}{near} (it has {names})",
+                A::NAME
+            )))
+        }
+    }
+}
+
 /// A dedicated server rank: is told from which clock the run goes on, answers until it has ended.
 fn serve<A: Algorithm>(algorithm: &A, run: &Run, comm: &mut Comm) -> Result<Outcome> {
     let clock: u64 = comm.recv(CONTROL, Some(0), "the start of the run")?.head()?;
     let mut params = make_tables(algorithm, run, 0..0);
-    if let Some(found) = resumed(run)? {
+    if let Some((found, _)) = resumed(run)? {
         found.load_tables(&mut params)?;
     }
     let shards: Vec<usize> = (run.workers..comm.size()).collect();
@@ -146,9 +165,12 @@ fn serve<A: Algorithm>(algorithm: &A, run: &Run, comm: &mut Comm) -> Result<Outc
     Ok(Outcome::default())
 }
 
-fn resumed(run: &Run) -> Result<Option<Found>> {
-    let Some(out) = run.out.as_ref().filter(|_| run.resume) else { return Ok(None) };
-    Ok(checkpoint::newest(out)?.map(|(found, _)| found))
+/// The checkpoint to go on from, if the run is to, and what is wrong with newer ones.
+fn resumed(run: &Run) -> Result<Option<(Found, Vec<String>)>> {
+    match run.out.as_ref().filter(|_| run.resume) {
+        Some(out) => checkpoint::newest(out),
+        None => Ok(None),
+    }
 }
 
 /// All tables, started; of those on the example axis only `rows`.
@@ -247,34 +269,72 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let seed = self.run.seed;
             self.lanes[lane].blocks.iter_mut().for_each(|block| self.algorithm.arrange(block, seed));
         }
-        let found = resumed(self.run)?;
+        let (found, complaints) = resumed(self.run)?.map_or((None, Vec::new()), |(f, c)| (Some(f), c));
         if let Some(found) = &found {
             self.restore(found)?;
         }
+        let is_named = self.knows_target();
         let clock = if found.is_some() { self.clock_of(self.epochs) } else { 0 };
         self.clocks.clocks.fill(clock);
         self.strategy = self.make_strategy()?;
         self.comm.barrier()?;
-        self.announce(found.is_some());
+        if is_named {
+            self.announce(found.is_some(), &complaints);
+        }
         self.running_since = self.comm.now();
         if found.is_none() {
             for round in 1..=self.rounds {
                 self.run_to(round)?;
             }
         }
-        let reason = loop {
+        if !is_named {
+            let named = self.evaluate()?.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+            self.check_target(&named)?;
+            self.announce(found.is_some(), &complaints);
+        }
+        let reason =
+            self.epochs().map_err(|error| Self::with_last_checkpoint(error, self.last_checkpoint.0))?;
+        self.finish(reason)
+    }
+
+    /// Trains epoch by epoch; why it ended.
+    fn epochs(&mut self) -> Result<String> {
+        loop {
             if self.epochs >= self.run.stop.epochs {
-                break "epochs".to_string();
+                return Ok("epochs".to_string());
             }
             let next = (self.epochs / self.run.eval_every + 1) * self.run.eval_every;
             let next = next.min(self.run.stop.epochs);
             self.run_to(self.clock_of(next))?;
             self.epochs = next;
             if let Some(reason) = self.synchronise()? {
-                break reason;
+                return Ok(reason);
             }
+        }
+    }
+
+    /// True if the metric of `--until`, if there is one, is among those that the model has whatever the data are.
+    /// Otherwise it takes an evaluation to know: better before the first epoch than after.
+    fn knows_target(&self) -> bool {
+        let Some(until) = &self.run.stop.until else { return true };
+        let none = Sums::default();
+        let test = self.source.test.is_some().then_some(&none);
+        self.algorithm.metrics(&none, test, &self.params).iter().any(|(name, _)| *name == until.metric)
+    }
+
+    /// # Errors
+    /// [`Error::Usage`] if the metric of `--until` is not among `named`.
+    fn check_target(&self, named: &BTreeMap<String, f64>) -> Result<()> {
+        let stop = &self.run.stop;
+        let Some(until) = stop.until.as_ref().filter(|until| !named.contains_key(&until.metric)) else {
+            return Ok(());
         };
-        self.finish(reason)
+        let names: Vec<String> = named.keys().cloned().collect();
+        let near = crate::model::near_name(&until.metric, &names);
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        let test = if self.source.test.is_some() { "" } else { "; those of test data need --test" };
+        let names = names.join(", ");
+        Err(Error::Usage(format!("--until {until}: no such metric here{near} (there is {names}{test})")))
     }
 
     /// The clock at which `epochs` epochs are done.
@@ -421,7 +481,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     fn synchronise(&mut self) -> Result<Option<String>> {
         self.seconds += self.comm.now().since(self.running_since).as_secs_f64();
         let metrics = self.evaluate()?;
-        let (workers, report, bytes_sent) = self.gather_times()?;
+        let Gathered { workers, report, bytes_sent, is_interrupted } = self.gather_times()?;
         let named: BTreeMap<String, f64> =
             metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
         if self.comm.rank() == 0 {
@@ -436,7 +496,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             });
         }
         self.check_divergence(&named)?;
-        let mut decision = self.decide(&metrics, &named)?;
+        let mut decision = self.decide(&metrics, &named, is_interrupted)?;
         let decided = self.comm.broadcast(0, Message::new(&(self.seconds, &decision), Buffer::new()))?;
         (self.seconds, decision) = decided.head()?;
         if decision.checkpoint {
@@ -468,20 +528,21 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         Ok(self.algorithm.metrics(&train, test.as_ref(), &self.params))
     }
 
-    fn gather_times(&mut self) -> Result<(Vec<WorkerTimes>, Report, u64)> {
+    fn gather_times(&mut self) -> Result<Gathered> {
         let report = self.strategy.report();
         self.times.blocked_seconds = report.blocked_seconds;
         self.times.peak_rss_mb = peak_rss_mb();
-        let own = (&self.times, &report, self.comm.bytes_sent());
+        let own = (&self.times, &report, self.comm.bytes_sent(), INTERRUPTED.load(Ordering::Relaxed));
         let all = self.comm.all_gather(Message::new(&own, Buffer::new()))?;
-        let (mut workers, mut total, mut bytes) = (Vec::new(), Report::default(), 0);
+        let mut all_workers = Gathered::default();
         for message in all {
-            let (times, report, sent): (WorkerTimes, Report, u64) = message.head()?;
-            workers.push(times);
-            total.merge(&report);
-            bytes += sent;
+            let (times, report, sent, interrupted): (WorkerTimes, Report, u64, bool) = message.head()?;
+            all_workers.workers.push(times);
+            all_workers.report.merge(&report);
+            all_workers.bytes_sent += sent;
+            all_workers.is_interrupted |= interrupted;
         }
-        Ok((workers, total, bytes))
+        Ok(all_workers)
     }
 
     /// A loss that is no number, or a thousand times the first one and rising, ends the run on all ranks alike.
@@ -495,29 +556,44 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             (None, true) => ("train_objective", loss),
             (None, false) => return Ok(()),
         };
-        let kept = match self.last_checkpoint.0 {
-            0 => "no checkpoint was written before".to_string(),
-            epochs => format!("the checkpoint of epoch {epochs} is kept"),
-        };
         Err(Error::Diverged(format!(
-            "{} diverged in epoch {}: {name} is {value}; {}; {kept}",
+            "{} diverged in epoch {}: {name} is {value}; {}",
             A::NAME,
             self.epochs,
             A::DIVERGED_ADVICE
         )))
     }
 
-    fn decide(&mut self, metrics: &[(&'static str, f64)], named: &BTreeMap<String, f64>) -> Result<Decision> {
-        let stop = &self.run.stop;
-        if let Some(until) = stop.until.as_ref().filter(|until| !named.contains_key(&until.metric)) {
-            let names = named.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(Error::Usage(format!("--until {until}: no such metric here; there is {names}")));
+    /// `error` with what is left of a run that diverged.
+    fn with_last_checkpoint(error: Error, epochs: usize) -> Error {
+        match error {
+            Error::Diverged(text) if epochs == 0 => {
+                Error::Diverged(format!("{text}; no checkpoint was written before"))
+            }
+            Error::Diverged(text) => {
+                Error::Diverged(format!("{text}; the checkpoint of epoch {epochs} is kept"))
+            }
+            other => other,
         }
-        let end = if stop.until.as_ref().is_some_and(|until| until.reached(named[&until.metric])) {
+    }
+
+    fn decide(
+        &mut self,
+        metrics: &[(&'static str, f64)],
+        named: &BTreeMap<String, f64>,
+        is_interrupted: bool,
+    ) -> Result<Decision> {
+        let stop = &self.run.stop;
+        self.check_target(named)?;
+        let end = if stop
+            .until
+            .as_ref()
+            .is_some_and(|until| named.get(&until.metric).is_some_and(|value| until.reached(*value)))
+        {
             Some("until")
         } else if self.algorithm.converged(metrics) {
             Some("converged")
-        } else if INTERRUPTED.load(Ordering::Relaxed) {
+        } else if is_interrupted {
             Some("interrupted")
         } else if stop.seconds.is_some_and(|limit| self.seconds >= limit) {
             Some("seconds")
@@ -561,16 +637,27 @@ impl<'a, A: Algorithm> Worker<'a, A> {
 
     fn restore(&mut self, found: &Found) -> Result<()> {
         let (then, place) = (&found.manifest.run, found.folder().display());
-        let same = (&then.model, then.lanes, then.seed, &then.settings)
-            == (&self.run.model, self.run.lanes, self.run.seed, &self.run.settings);
-        if !same {
-            let then = (&then.model, then.lanes, then.seed);
-            return Err(Error::Usage(format!(
-                "{place}: written by a run with (model, lanes, seed) {then:?} or other settings; go on with the same"
-            )));
+        let given = |run: &Run| {
+            let settings = serde_json::to_string(&run.settings).unwrap_or_default();
+            [
+                ("the model", run.model.clone()),
+                ("--lanes", run.lanes.to_string()),
+                ("--seed", run.seed.to_string()),
+                ("the settings", settings),
+            ]
+        };
+        for ((what, then), (_, now)) in given(then).into_iter().zip(given(self.run)) {
+            if then != now {
+                return Err(Error::Usage(format!(
+                    "--resume: {what} of this run: {now}; {place} was written with {then}; go on with the same"
+                )));
+            }
         }
         if found.manifest.data != self.source.fingerprint {
-            return Err(Error::Usage(format!("{place}: written by a run on other training data")));
+            return Err(Error::Usage(format!(
+                "--resume: {} and how it is read make other training data than those of {place} ({}); go on with the same",
+                self.run.train, then.train
+            )));
         }
         found.load_tables(&mut self.params)?;
         for lane in &mut self.lanes {
@@ -587,7 +674,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         Ok(())
     }
 
-    fn announce(&mut self, resumed: bool) {
+    fn announce(&mut self, resumed: bool, complaints: &[String]) {
         if self.comm.rank() != 0 {
             return;
         }
@@ -601,13 +688,17 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             resumed_epochs: if resumed { self.epochs } else { 0 },
         };
         self.observer.event(&event);
+        for complaint in complaints {
+            let text = format!("{complaint}; going on from an older checkpoint, of epoch {}", self.epochs);
+            self.observer.event(&Event::Warning { text });
+        }
     }
 
     /// Brings the rows of example tables to rank 0, saves the model, and says what came out.
     fn finish(mut self, reason: String) -> Result<Outcome> {
         let metrics = self.evaluate()?;
         let metrics = metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-        let (workers, report, bytes_sent) = self.gather_times()?;
+        let Gathered { workers, report, bytes_sent, .. } = self.gather_times()?;
         let own: Vec<_> =
             self.lanes.iter().flat_map(|l| LaneState::take_rows(&self.params, l.rows.clone())).collect();
         for message in self.comm.gather(0, Message::new(&own, Buffer::new()))? {
@@ -640,6 +731,16 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.comm.barrier()?;
         Ok(outcome)
     }
+}
+
+/// What all workers together have to say at a synchronisation point.
+#[derive(Default)]
+struct Gathered {
+    workers: Vec<WorkerTimes>,
+    report: Report,
+    bytes_sent: u64,
+    /// The user has asked one of the processes to stop.
+    is_interrupted: bool,
 }
 
 /// What rank 0 decides at a synchronisation point.

@@ -28,13 +28,19 @@ pub(crate) struct Reading {
 
 impl Reading {
     pub(crate) fn options(&self) -> Result<ReadOptions> {
+        self.over(ReadOptions::default())
+    }
+
+    /// `base` where these do not say otherwise.
+    pub(crate) fn over(&self, base: ReadOptions) -> Result<ReadOptions> {
+        let format = self.format.as_deref().map(Format::from_name).transpose()?;
         let options = ReadOptions {
-            format: self.format.as_deref().map(Format::from_name).transpose()?,
-            zero_based: self.zero_based,
-            vocabulary: self.vocabulary.clone(),
-            label: self.label.clone(),
-            blocks: self.blocks.unwrap_or(ReadOptions::default().blocks),
-            ..ReadOptions::default()
+            format: format.or(base.format),
+            zero_based: self.zero_based || base.zero_based,
+            vocabulary: self.vocabulary.clone().or(base.vocabulary),
+            label: self.label.clone().or(base.label),
+            blocks: self.blocks.unwrap_or(base.blocks),
+            ..base
         };
         match options.blocks {
             1..=1_000_000 => Ok(options),

@@ -34,7 +34,8 @@ pub(crate) struct Eval {
 /// The model of run folder `run` and the data in `file`, read like its training data.
 fn load(run: &std::path::Path, file: &str, reading: &Reading) -> Result<(SavedModel, Data)> {
     let saved = SavedModel::load(run, MODELS)?;
-    let options = ReadOptions { kind: Some(saved.card.shape.kind), ..reading.options()? };
+    let then = saved.card.run.read.clone();
+    let options = ReadOptions { kind: Some(saved.card.shape.kind), ..reading.over(then)? };
     let data = read(file, &options, Some(&saved.like()))?;
     Ok((saved, data))
 }

@@ -2,7 +2,8 @@
 
 use crate::cluster::{Details, Place};
 use crate::commands::data::{Reading, out};
-use crate::console::table;
+use crate::console::{note, table};
+use crate::interrupt;
 use crate::job::{TrainJob, read_source};
 use crate::settings;
 use dunlin::data::ReadOptions;
@@ -13,7 +14,6 @@ use dunlin::strategy::StrategySpec;
 use dunlin::{Error, Result, comm};
 use serde::Deserialize;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
@@ -47,9 +47,21 @@ pub(crate) struct TrainFlags {
     /// Test data, read like the training data
     #[arg(long)]
     pub(crate) test: Option<String>,
-    #[command(flatten)]
-    #[serde(skip)]
-    pub(crate) reading: Reading,
+    /// Format of the data: svmlight, ratings, docword, idx or csv [default: found out]
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// Feature indices of svmlight start at 0
+    #[arg(long)]
+    pub(crate) zero_based: bool,
+    /// The file of words for docword [default: vocab.NAME.txt beside docword.NAME.txt]
+    #[arg(long)]
+    pub(crate) vocabulary: Option<PathBuf>,
+    /// The label column of CSV, by name or position from 0
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+    /// Number of blocks that the data are cut into [default: 256]
+    #[arg(long)]
+    pub(crate) blocks: Option<usize>,
     /// Number of workers [default: 1]
     #[arg(long)]
     pub(crate) workers: Option<usize>,
@@ -133,19 +145,23 @@ impl Train {
     pub(crate) fn run(self) -> Result<()> {
         let json = self.json;
         let outcome = self.train()?;
+        if outcome.reason.is_empty() {
+            note("dunlin: this rank is done; rank 0 has the result");
+            return Ok(());
+        }
         if json {
             return Ok(());
         }
         out(&table(&outcome).trim_end())
     }
 
-    /// Trains; with --json prints the object.
+    /// Trains; with --json prints the object. With hosts only rank 0 gets the outcome, the others an empty one.
     pub(crate) fn train(self) -> Result<Outcome> {
         let (json, quiet) = (self.json, self.quiet || self.json);
         let checked = self.flags.check()?;
         let outcome = checked.train(quiet)?;
         let run = &checked.run;
-        if json {
+        if json && !outcome.reason.is_empty() {
             out(&object(run, &outcome))?;
         }
         if outcome.reason == "interrupted" {
@@ -165,17 +181,6 @@ fn limit_isa(word: Option<&str>) -> Result<()> {
         level.ok_or_else(|| Error::Usage(format!("--isa {word}: there is portable, avx2 and avx512")))?;
     isa::limit(level);
     Ok(())
-}
-
-/// The first Ctrl-C asks the run to end at the next evaluation, with a checkpoint; the second ends the program.
-fn listen_for_interrupts() {
-    let _ = ctrlc::set_handler(|| {
-        if dunlin::train::INTERRUPTED.swap(true, Ordering::Relaxed) {
-            eprintln!("dunlin: aborted");
-            std::process::exit(1);
-        }
-        eprintln!("dunlin: stopping at the end of the epoch; once more to abort");
-    }); // set already: a demo trains more than once
 }
 
 /// The object that --json prints.
@@ -214,7 +219,7 @@ impl Checked {
     /// [`Error::Usage`] if the data do not fit the flags, and the first error of any rank.
     pub(crate) fn train(&self, quiet: bool) -> Result<Outcome> {
         limit_isa(self.isa.as_deref())?;
-        listen_for_interrupts();
+        interrupt::listen();
         let run = &self.run;
         let source = match &self.place {
             Place::Hosts(_) => None, // every process reads for itself, and rank 0 says what
@@ -229,6 +234,18 @@ impl Checked {
 }
 
 impl TrainFlags {
+    /// Those of them that say how data are read. A run file has them among its other keys, so that an unknown one is
+    /// found with its line; hence they are fields here too.
+    fn reading(&self) -> Reading {
+        Reading {
+            format: self.format.clone(),
+            zero_based: self.zero_based,
+            vocabulary: self.vocabulary.clone(),
+            label: self.label.clone(),
+            blocks: self.blocks,
+        }
+    }
+
     /// Merges the run file, if there is one, and checks everything.
     ///
     /// # Errors
@@ -270,7 +287,7 @@ impl TrainFlags {
             settings: model.settings(settings::split(&flags.set)?)?,
             train,
             test: flags.test.clone(),
-            read: ReadOptions { kind: Some(model.data), ..flags.reading.options()? },
+            read: ReadOptions { kind: Some(model.data), ..flags.reading().options()? },
             workers,
             servers,
             lanes: flags.lanes.unwrap_or(workers),

@@ -3,9 +3,9 @@
 use super::door::{Door, Identity, Patience};
 use super::{DEFAULT_PATIENCE, Star, check_size, encode_job, resolve};
 use crate::cluster::Job;
-use crate::control::{EXIT_LOST, last_line};
+use crate::control::last_line;
 use crate::time::{Clock, sleep};
-use crate::{Buffer, Error, Result};
+use crate::{Buffer, Error, Lost, Result};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
@@ -151,17 +151,29 @@ pub const fn job<J: Job>() -> JobEntry {
 /// The first line of a program that uses [`Processes`]: in a process that a launcher started as a rank it runs
 /// that rank and ends the process; elsewhere it returns at once.
 ///
-/// The exit code is 0, 4 if a rank was lost, else 1; the last line on standard error says why.
+/// The exit code is 0, or the [`Error::status`] of what came first: 4 if a rank was lost. The last line on standard
+/// error says why, unless a rank's own work failed: then rank 0 says it for all.
 pub fn child(jobs: &[JobEntry]) {
     let Ok(text) = std::env::var(VARIABLE) else { return };
     let code = match serve(&text, jobs) {
         Ok(()) => 0,
         Err(error) => {
-            last_line(&error);
-            if matches!(error, Error::Lost(_)) { EXIT_LOST } else { 1 }
+            if !is_told_by_rank_0(&error) {
+                last_line(&error);
+            }
+            error.status().into()
         }
     };
     std::process::exit(code)
+}
+
+/// True for what the work of a rank failed with: that is brought to rank 0, whose process reports it once.
+fn is_told_by_rank_0(error: &Error) -> bool {
+    match error {
+        Error::Body(_) | Error::Failed { .. } => true,
+        Error::Lost(lost) => lost.status != Lost::GONE,
+        _ => false,
+    }
 }
 
 fn serve(text: &str, jobs: &[JobEntry]) -> Result<()> {

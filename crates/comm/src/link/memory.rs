@@ -40,9 +40,14 @@ impl Hub {
     }
 
     /// Records that `rank` is gone, if it is the first, and wakes everybody.
-    pub fn lose(&self, rank: usize, cause: String) {
+    pub fn lose(&self, rank: usize, cause: String, status: u8) {
         let held = self.held[rank].lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Lost { rank, cause, held });
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Lost {
+            rank,
+            cause,
+            held,
+            status,
+        });
         for mailbox in &self.mailboxes {
             let _ = mailbox.send(Letter::Wake); // a rank that has ended needs no waking
         }

@@ -194,7 +194,8 @@ fn shape(ratings: &[f32], users: usize, items: usize) -> Shape {
     }
 }
 
-/// Test ratings, dealt to the blocks that hold their users; unknown users to the last block, behind the others.
+/// Test ratings, dealt to the blocks that hold their users; unknown users to the last block, behind the others. All
+/// in one block, in the order of the file, where `like` is a saved model's: it has no blocks.
 fn dealt(ratings: Ratings, like: &Data) -> (Data, Notes) {
     let users = like.shape.rows;
     let notes = Notes {
@@ -202,6 +203,10 @@ fn dealt(ratings: Ratings, like: &Data) -> (Data, Notes) {
         unknown_columns: ratings.items.iter().filter(|item| **item == UNKNOWN).count() as u64,
         ..Notes::default()
     };
+    if like.blocks.is_empty() {
+        let whole = Block { id: 0, first_row: 0, end_row: users, contents: Contents::Ratings(ratings) };
+        return (Data { shape: like.shape.clone(), names: like.names.clone(), blocks: vec![whole] }, notes);
+    }
     let (ratings, starts) = by_user(&ratings, users);
     let last = like.blocks.len().saturating_sub(1);
     let blocks = like.blocks.iter().enumerate().map(|(at, block)| {

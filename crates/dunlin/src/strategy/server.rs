@@ -8,10 +8,10 @@
 //!
 //! Updates are deduplicated by (lane, clock): a second copy changes nothing.
 
+use crate::Result;
 use crate::codec::{self, Encoded};
 use crate::table::Params;
 use crate::update::{Entry, Geometry, Part, shard_of};
-use crate::{Error, Result};
 use dunlin_comm::collective::{Folder, Node};
 use dunlin_comm::{Buffer, Channel, Message, Outbox, Service};
 use serde::{Deserialize, Serialize};
@@ -320,10 +320,7 @@ impl Shard {
 
 impl Service for Shard {
     fn handle(&mut self, mut message: Message, out: &mut Outbox) -> dunlin_comm::Result<()> {
-        self.handle_message(&mut message, out).map_err(|error| match error {
-            Error::Comm(error) => error,
-            other => dunlin_comm::Error::Body(other.to_string()),
-        })
+        self.handle_message(&mut message, out).map_err(Into::into)
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {

@@ -225,7 +225,7 @@ impl World {
 
     /// The loss of `rank`, with what it holds.
     fn loss(&self, rank: usize, cause: String) -> Lost {
-        Lost { rank, cause, held: self.ranks[rank].held.clone() }
+        Lost { rank, cause, held: self.ranks[rank].held.clone(), status: Lost::GONE }
     }
 
     /// Tells everybody who waits that nothing will come.
