@@ -241,6 +241,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let params = make_tables(&algorithm, run, rows);
         let clocks = Lanes { total: run.lanes, clocks: vec![0; hosted.len()], hosted };
         let rounds = algorithm.rounds() as u64;
+        let process = if comm.is_simulated() { 0 } else { std::process::id() };
         let worker = Worker {
             algorithm,
             run,
@@ -256,7 +257,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             epochs: 0,
             seconds: 0.0,
             running_since: Time(0),
-            times: WorkerTimes { process: std::process::id(), ..WorkerTimes::default() },
+            times: WorkerTimes { process, ..WorkerTimes::default() },
             last_progress: (Time(0), 0.0),
             last_checkpoint: (0, 0.0),
             losses: Vec::new(),
@@ -531,7 +532,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     fn gather_times(&mut self) -> Result<Gathered> {
         let report = self.strategy.report();
         self.times.blocked_seconds = report.blocked_seconds;
-        self.times.peak_rss_mb = peak_rss_mb();
+        // What the system says of this process is no part of a simulated story, which replays to the byte.
+        let rss_mb = if self.comm.is_simulated() { 0.0 } else { peak_rss_mb() };
+        self.times.peak_rss_mb = rss_mb;
         let own = (&self.times, &report, self.comm.bytes_sent(), INTERRUPTED.load(Ordering::Relaxed));
         let all = self.comm.all_gather(Message::new(&own, Buffer::new()))?;
         let mut all_workers = Gathered::default();
@@ -710,6 +713,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         }
         let mut processes = BTreeMap::new();
         processes.extend(workers.iter().map(|worker| (worker.process, worker.peak_rss_mb)));
+        if self.comm.is_simulated() {
+            processes.insert(0, peak_rss_mb());
+        }
         let peak_rss_mb_per_process: Vec<f64> = processes.into_values().collect();
         let outcome = Outcome {
             reason: reason.clone(),
