@@ -210,6 +210,19 @@ fn run_files() {
     folder.say("eval o b.svm").exits(0);
 }
 
+#[test]
+fn standard_output_that_takes_nothing() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for arguments in
+        [&["models"][..], &["data", "sample:digits"], &["train", "mf", "--train", "sample:ratings", "--json"]]
+    {
+        let ran = Command::new(env!("CARGO_BIN_EXE_dunlin")).args(arguments).stdout(full()).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!((ran.status.code(), said.lines().count()), (Some(1), 1), "{arguments:?}: {said}");
+        assert!(said.starts_with("dunlin: cannot write to standard output: No space left"), "{said}");
+    }
+}
+
 /// The program's output goes to a reader that takes one line and leaves.
 fn first_line_of(folder: &Folder, line: &str, both: bool) -> (String, Option<i32>, String) {
     let mut command = Command::new("sh");

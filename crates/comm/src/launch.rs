@@ -150,14 +150,14 @@ impl Star {
 
     /// Tells the others that this rank cannot go on.
     pub(crate) fn give_up(self, error: Error) -> Error {
-        first_cause(self.identity.rank, error, &self.control.shared)
+        first_cause(error, &self.control.shared)
     }
 
     /// Runs `job` as this rank; rank 0 returns what each rank returned, the others nothing.
     pub(crate) fn run<J: Job>(mut self, job: &J) -> Result<Vec<J::Out>> {
         let (rank, size) = (self.identity.rank, self.identity.size);
         let shared = self.control.shared.clone();
-        let connections = self.mesh().map_err(|error| first_cause(rank, error, &shared))?;
+        let connections = self.mesh().map_err(|error| first_cause(error, &shared))?;
         let Star { door, control, spins, .. } = self;
         drop(door); // from here on nobody listens
         let mut comm = Comm::new(Box::new(TcpLink::new(rank, connections, control, spins)), rank, size);
@@ -168,15 +168,15 @@ impl Star {
             Ok(outs)
         });
         // `comm` keeps the control thread alive, which tells the others.
-        outcome.map_err(|error| first_cause(rank, error, &shared))
+        outcome.map_err(|error| first_cause(error, &shared))
     }
 }
 
 /// The error of this rank, unless another was lost before; then that loss. Tells the others.
-fn first_cause(rank: usize, error: Error, shared: &Shared) -> Error {
+fn first_cause(error: Error, shared: &Shared) -> Error {
     if let Err(lost) = shared.check() {
         return match lost {
-            Error::Lost(lost) if rank == 0 && lost.cause.starts_with(FAILED) => {
+            Error::Lost(lost) if lost.cause.starts_with(FAILED) => {
                 let text = format!("rank {}: {}", lost.rank, &lost.cause[FAILED.len()..]);
                 Error::Failed { status: lost.status, text }
             }

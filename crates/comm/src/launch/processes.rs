@@ -5,7 +5,7 @@ use super::{DEFAULT_PATIENCE, Star, check_size, encode_job, resolve};
 use crate::cluster::Job;
 use crate::control::last_line;
 use crate::time::{Clock, sleep};
-use crate::{Buffer, Error, Lost, Result};
+use crate::{Buffer, Error, Result};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
@@ -158,22 +158,14 @@ pub fn child(jobs: &[JobEntry]) {
     let code = match serve(&text, jobs) {
         Ok(()) => 0,
         Err(error) => {
-            if !is_told_by_rank_0(&error) {
+            // What the work of a rank failed with is brought to rank 0, whose process reports it once.
+            if !matches!(error, Error::Body(_) | Error::Failed { .. }) {
                 last_line(&error);
             }
             error.status().into()
         }
     };
     std::process::exit(code)
-}
-
-/// True for what the work of a rank failed with: that is brought to rank 0, whose process reports it once.
-fn is_told_by_rank_0(error: &Error) -> bool {
-    match error {
-        Error::Body(_) | Error::Failed { .. } => true,
-        Error::Lost(lost) => lost.status != Lost::GONE,
-        _ => false,
-    }
 }
 
 fn serve(text: &str, jobs: &[JobEntry]) -> Result<()> {
