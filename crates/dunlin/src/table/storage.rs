@@ -1,0 +1,105 @@
+//! Elements of tables and the flat arrays that hold them, aligned to cache lines.
+
+use super::Type;
+use bytemuck::{Pod, Zeroable};
+
+/// An element of a table.
+pub trait Element: Pod + PartialEq + Send + Sync + std::fmt::Debug {
+    /// Its tag.
+    const TYPE: Type;
+    /// The storage of a table of this type, if it is one.
+    fn slot(storage: &Storage) -> Option<&Lines<Self>>;
+    /// The same, to write.
+    fn slot_mut(storage: &mut Storage) -> Option<&mut Lines<Self>>;
+    /// From a double; integers round.
+    fn from_f64(value: f64) -> Self;
+    /// To a double.
+    fn to_f64(self) -> f64;
+    /// self + other; wraps for integers.
+    fn plus(self, other: Self) -> Self;
+    /// (self − other) + 0, so that no update is −0; wraps for integers.
+    fn minus(self, other: Self) -> Self;
+    /// self / count; integers round towards zero.
+    fn divided(self, count: usize) -> Self;
+}
+
+macro_rules! elements {
+    ($($t:ty, $tag:ident, $from:expr, $plus:expr, $minus:expr;)*) => {$(
+        impl Element for $t {
+            const TYPE: Type = Type::$tag;
+            fn slot(storage: &Storage) -> Option<&Lines<$t>> {
+                match storage { Storage::$tag(lines) => Some(lines), _ => None }
+            }
+            fn slot_mut(storage: &mut Storage) -> Option<&mut Lines<$t>> {
+                match storage { Storage::$tag(lines) => Some(lines), _ => None }
+            }
+            fn from_f64(value: f64) -> $t { let f: fn(f64) -> $t = $from; f(value) }
+            fn to_f64(self) -> f64 { self as f64 }
+            #[inline(always)]
+            fn plus(self, other: $t) -> $t { let f: fn($t, $t) -> $t = $plus; f(self, other) }
+            #[inline(always)]
+            fn minus(self, other: $t) -> $t { let f: fn($t, $t) -> $t = $minus; f(self, other) }
+            #[inline(always)]
+            fn divided(self, count: usize) -> $t { self / count as $t }
+        }
+    )*};
+}
+elements! {
+    f32, F32, |v| v as f32, |a, b| a + b, |a, b| (a - b) + 0.0;
+    f64, F64, |v| v, |a, b| a + b, |a, b| (a - b) + 0.0;
+    i32, I32, |v| v.round() as i32, |a, b| a.wrapping_add(b), |a, b| a.wrapping_sub(b);
+}
+
+/// A zeroed flat array whose start is aligned to a cache line.
+#[derive(Clone, Debug, Default)]
+pub struct Lines<T> {
+    lines: Vec<Line>,
+    length: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl<T: Pod> Lines<T> {
+    /// `length` zeros. Pages are mapped when they are first written.
+    pub fn zeroed(length: usize) -> Lines<T> {
+        let lines = bytemuck::allocation::zeroed_vec((length * size_of::<T>()).div_ceil(64));
+        Lines { lines, length, element: std::marker::PhantomData }
+    }
+
+    /// The elements.
+    #[inline(always)]
+    pub fn as_slice(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.lines)[..self.length]
+    }
+
+    /// The elements, to write.
+    #[inline(always)]
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.length]
+    }
+}
+
+/// The elements of a table, whatever their type.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// 32-bit floats.
+    F32(Lines<f32>),
+    /// 64-bit floats.
+    F64(Lines<f64>),
+    /// 32-bit counts.
+    I32(Lines<i32>),
+}
+
+impl Storage {
+    /// `length` zeros of type `element`.
+    pub fn zeroed(element: Type, length: usize) -> Storage {
+        match element {
+            Type::F32 => Storage::F32(Lines::zeroed(length)),
+            Type::F64 => Storage::F64(Lines::zeroed(length)),
+            Type::I32 => Storage::I32(Lines::zeroed(length)),
+        }
+    }
+}
