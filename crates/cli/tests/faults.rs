@@ -1,6 +1,8 @@
 //! What befalls a run: ranks that die or freeze, a user who interrupts, a disk that is full, a loss that explodes.
 //! Each ends with its exit code and a last line that says what happened, and an earlier checkpoint stays good.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{Folder, Ran, Running, assert_gone};

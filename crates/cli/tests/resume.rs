@@ -1,6 +1,8 @@
 //! A run that was killed goes on where its last checkpoint was: under lock-step to the same bits as one that never
 //! stopped, on any number of workers.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{Folder, Ran};

@@ -1,5 +1,7 @@
 //! Services: what they send arrives in the order in which they made it, whoever called them.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use dunlin_comm::{Buffer, Channel, Cluster, Comm, Message, Outbox, Result, Service};
 use std::any::Any;
 

@@ -1,5 +1,7 @@
 //! The simulator: it replays, it models the network, and nothing that goes wrong in it ends in silence.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use dunlin_comm::cluster::run_sim;
 use dunlin_comm::collective::Op;
 use dunlin_comm::link::sim::Report;

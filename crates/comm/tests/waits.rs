@@ -1,5 +1,7 @@
 //! A wait has an end and names whom it was for; a long one is told of before.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use dunlin_comm::{Channel, Cluster, Error};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,8 @@
 //! Petuum's clock test (Ho et al. 2013; `hello_ssp`): the promise of every strategy, checked on every read, on every
 //! cluster kind, for 1, 2 and 3 workers and for more lanes than workers.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{TestJob, clusters, run, train_on};

@@ -1,5 +1,7 @@
 //! The corpora of the fuzz targets, and seeded mutations of them, through the same readers: no bytes make them panic.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use dunlin::comm::wire::decode;
 use dunlin::data::{Format, ReadOptions, read_from, read_idx, summary};
 use dunlin::rng::{Stream, stream};

@@ -2,6 +2,8 @@
 //! run either learns exactly what it should or ends with the rank that was lost; it never hangs and never learns
 //! something else.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{TestJob, TinyMf, Trained, hash, ratings, run};
