@@ -82,7 +82,7 @@ def kos_quality(b, workers, sweeps):
 def lda_kos(workers, most):
     def measure(b):
         target, curve = -7.35, []
-        for sweeps in range(60, 301, 10):          # the same seed gives the same bits: quality is looked up once
+        for sweeps in range(40, 301, 10):          # the same seed gives the same bits: quality is looked up once
             curve.append((sweeps, kos_quality(b, workers, sweeps)))
             if curve[-1][1] >= target:
                 break
