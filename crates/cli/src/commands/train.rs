@@ -59,7 +59,7 @@ pub(crate) struct TrainFlags {
     /// The label column of CSV, by name or position from 0
     #[arg(long)]
     pub(crate) label: Option<String>,
-    /// Number of blocks that the data are cut into [default: 256]
+    /// Number of blocks that the data are cut into; a lane needs one for each of its clocks [default: 32 a lane]
     #[arg(long)]
     pub(crate) blocks: Option<usize>,
     /// Number of workers [default: 1]
@@ -203,6 +203,9 @@ fn object(run: &Run, outcome: &Outcome) -> serde_json::Value {
     object
 }
 
+/// Blocks that a lane has by default: enough to be cut into clocks, and few enough to be worth their start.
+const BLOCKS_PER_LANE: usize = 32;
+
 /// Flags that make sense together.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
@@ -236,13 +239,13 @@ impl Checked {
 impl TrainFlags {
     /// Those of them that say how data are read. A run file has them among its other keys, so that an unknown one is
     /// found with its line; hence they are fields here too.
-    fn reading(&self) -> Reading {
+    fn reading(&self, lanes: usize) -> Reading {
         Reading {
             format: self.format.clone(),
             zero_based: self.zero_based,
             vocabulary: self.vocabulary.clone(),
             label: self.label.clone(),
-            blocks: self.blocks,
+            blocks: self.blocks.or(Some(lanes.saturating_mul(BLOCKS_PER_LANE).clamp(1, 1_000_000))),
         }
     }
 
@@ -281,16 +284,17 @@ impl TrainFlags {
             None => model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?,
         };
         model.check_strategy(strategy.kind())?;
+        let lanes = flags.lanes.unwrap_or(workers);
         let seed = flags.seed.unwrap_or(1);
         let run = Run {
             model: model.name.into(),
             settings: model.settings(settings::split(&flags.set)?)?,
             train,
             test: flags.test.clone(),
-            read: ReadOptions { kind: Some(model.data), ..flags.reading().options()? },
+            read: ReadOptions { kind: Some(model.data), ..flags.reading(lanes).options()? },
             workers,
             servers,
-            lanes: flags.lanes.unwrap_or(workers),
+            lanes,
             cluster,
             stop: Stop {
                 epochs: flags.epochs.unwrap_or(20),
