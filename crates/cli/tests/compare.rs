@@ -74,7 +74,7 @@ fn what_cannot_be_is_refused_before_anything_runs() {
     for (arguments, message) in [
         (
             "compare softmax --train sample:digits --strategies bsp,psp --out x",
-            "strategy psp: there is bsp, ssp:S",
+            "did you mean asp?: there is bsp, ssp:S",
         ),
         (
             "compare softmax --train sample:digits --strategies bsp,asp --out x",
