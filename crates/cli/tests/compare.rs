@@ -72,10 +72,7 @@ fn if_all_strategies_fail_the_first_error_is_the_programs() {
 fn what_cannot_be_is_refused_before_anything_runs() {
     let folder = Folder::new();
     for (arguments, message) in [
-        (
-            "compare softmax --train sample:digits --strategies bsp,psp --out x",
-            "strategy psp: there is bsp, ssp:S",
-        ),
+        ("compare softmax --train sample:digits --strategies bsp,psp --out x", "there is bsp, ssp:S"),
         (
             "compare softmax --train sample:digits --strategies bsp,asp --out x",
             "softmax does not run under asp",

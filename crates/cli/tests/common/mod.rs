@@ -200,6 +200,7 @@ fn is_alive(pid: Pid) -> bool {
 }
 
 /// What a program has said, and how it ended.
+#[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
     pub out: String,
