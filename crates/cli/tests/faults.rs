@@ -6,16 +6,19 @@
 mod common;
 
 use common::{Folder, Ran, Running, assert_gone};
+use dunlin::comm::time::sleep;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A run of three workers that lasts until something happens to it.
 fn endless(folder: &Folder, cluster: &str, more: &str) -> Running {
     let run = "train mf --train synth:mf?n=3000&users=200&items=50 --workers 3 --epochs 1000000";
-    folder.begin(&format!("{run} --clocks-per-epoch 2 --slow random:1:20 --cluster {cluster} {more}"))
+    let every = if more.contains("--eval-every") { "" } else { "--eval-every 1" };
+    folder.begin(&format!("{run} {every} --clocks-per-epoch 2 --slow random:1:20 --cluster {cluster} {more}"))
 }
 
 /// Starts such a run, lets `act` do something to its children (the ranks 1 and 2) once it works, and waits for its
@@ -40,6 +43,32 @@ fn a_killed_rank_is_named() {
         let named = format!("rank {rank} was lost: its connection closed");
         let ran = ran.exits(4).tells(&[&named, "it held lane"]);
         assert!(!ran.err.contains("aborted") && ran.out.is_empty(), "{ran}");
+    }
+}
+
+#[test]
+fn a_rank_killed_while_the_run_begins_is_named() {
+    for milliseconds in [0, 3, 10, 30, 100] {
+        let folder = Folder::new();
+        let mut running = endless(&folder, "processes", "--quiet");
+        let children = running.until_children(2);
+        sleep(Duration::from_millis(milliseconds));
+        kill_process(children[0], Signal::KILL).unwrap();
+        running.end().exits(4).tells(&["rank 1 was lost"]);
+        assert_gone(&children);
+    }
+}
+
+#[test]
+fn a_launcher_killed_while_the_run_begins_leaves_nobody() {
+    for milliseconds in [0, 3, 10, 30] {
+        let folder = Folder::new();
+        let mut running = endless(&folder, "processes", "--quiet");
+        let children = running.until_children(2);
+        sleep(Duration::from_millis(milliseconds));
+        running.signal(Signal::KILL);
+        assert_eq!(running.end().code, None);
+        assert_gone(&children);
     }
 }
 

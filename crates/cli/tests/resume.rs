@@ -103,7 +103,7 @@ fn objectives(folder: &Folder, out: &str) -> Vec<(u64, f64)> {
 fn bounded_and_unbounded_staleness_go_on() {
     let folder = Folder::new();
     for (out, strategy) in [("a", "ssp:2"), ("b", "asp"), ("c", "essp:1")] {
-        let line = format!("{MF} --strategy {strategy} --lanes 3 --epochs 8");
+        let line = format!("{MF} --strategy {strategy} --lanes 3 --epochs 8 --eval-every 1");
         kill_after(&folder, &format!("{line} {SLOW} --workers 3 --cluster processes"), out, 2);
         let ran =
             folder.say(&format!("{line} --workers 2 --cluster processes --out {out} --resume")).exits(0);

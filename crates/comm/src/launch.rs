@@ -94,14 +94,15 @@ impl Star {
         Ok(Star { identity, door, control, addresses, patience, spins: false })
     }
 
-    /// Other ranks: joins rank 0, which is at `centre`; also returns the job.
+    /// Other ranks: joins rank 0, which is at `centre`; also returns the job. `watch` may end the wait for it.
     pub(crate) fn join(
         identity: Identity,
         door: Door,
         patience: Patience,
         centre: SocketAddr,
+        watch: impl FnMut() -> Result<()>,
     ) -> Result<(Star, Welcome, Buffer)> {
-        let stream = call_on("rank 0", centre, Role::Control, &identity, patience, || Ok(()))?;
+        let stream = call_on("rank 0", centre, Role::Control, &identity, patience, watch)?;
         let (welcome, job) = hear_welcome(&stream, patience)?;
         if welcome.addresses.len() != identity.size {
             let (theirs, ours) = (welcome.addresses.len(), identity.size);

@@ -97,7 +97,7 @@ impl Hosts {
                 Star::gather(identity, door, patience, encode_job(job)?, Box::new(|| {}), &mut |_| Ok(()))?;
             return Star { spins, ..star }.run(job);
         }
-        let (star, welcome, bytes) = Star::join(identity, door, patience, resolved[0])?;
+        let (star, welcome, bytes) = Star::join(identity, door, patience, resolved[0], || Ok(()))?;
         if let Some(other) = (0..resolved.len()).find(|&r| welcome.addresses[r] != self.addresses[r]) {
             return Err(star.give_up(Error::Launch(format!(
                 "rank {other} is at {} in the list of rank 0, and at {} in that of rank {rank}",

@@ -5,9 +5,10 @@ use super::{DEFAULT_PATIENCE, Star, check_size, encode_job, resolve};
 use crate::cluster::Job;
 use crate::control::last_line;
 use crate::time::{Clock, sleep};
-use crate::{Buffer, Error, Result};
+use crate::{Buffer, Error, Lost, Result};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::parent_id;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,12 +100,18 @@ impl Children {
     }
 
     /// # Errors
-    /// [`Error::Launch`] if a child has ended before it joined.
+    /// [`Error::Lost`] if a child has ended before it joined.
     fn check(&self, has_joined: impl Fn(usize) -> bool) -> Result<()> {
         for (rank, child) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             if let Ok(Some(status)) = child.try_wait() {
                 let when = if has_joined(*rank) { "before all ranks were there" } else { "before it joined" };
-                return Err(Error::Launch(format!("rank {rank} ended {when}: {status}")));
+                let cause = format!("it ended {when}: {status}");
+                return Err(Error::Lost(Lost {
+                    rank: *rank,
+                    cause,
+                    held: String::new(),
+                    status: Lost::GONE,
+                }));
             }
         }
         Ok(())
@@ -174,7 +181,13 @@ fn serve(text: &str, jobs: &[JobEntry]) -> Result<()> {
     let door = Door::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let identity = Identity { address: door.address()?.to_string(), ..identity };
     let spins = has_processors(identity.size);
-    let (star, welcome, bytes) = Star::join(identity, door, patience, centre)?;
+    let launcher = parent_id();
+    // A launcher that dies before this process has reached it leaves nothing that could be seen to close.
+    let watch = || match parent_id() == launcher {
+        true => Ok(()),
+        false => Err(Error::Launch("the process that started this rank has ended".into())),
+    };
+    let (star, welcome, bytes) = Star::join(identity, door, patience, centre, watch)?;
     match jobs.iter().find(|entry| entry.name == welcome.job) {
         Some(entry) => (entry.run)(Star { spins, ..star }, &bytes),
         None => {
