@@ -2,9 +2,9 @@
 //!
 //! A model describes its tables ([`TableSpec`]) and gets typed handles on them ([`Table`], [`TableMut`]) from
 //! [`Params`]. Behind a handle is one flat array in which every row starts at a multiple of a (half) cache
-//! line. Where updates must be known (more than one lane), the first write to a row in a clock keeps a copy of
-//! it, the *base*; the update is row − base. Where they need not be known every row counts as touched already,
-//! so that one predictable branch serves both.
+//! line. Where updates must be known (more than one lane), a second array, the *base*, holds the table as it was
+//! at the start of the clock, and a byte a row notes which rows were written; their update is row − base. Outside
+//! a lane's clock both arrays are equal.
 
 mod handle;
 mod storage;
@@ -155,9 +155,9 @@ pub struct Replica {
     pub spec: TableSpec,
     /// rows x stride elements.
     pub values: Storage,
-    /// The rows as they were before the first write of this clock, where `touched` is 1 and tracking is on.
+    /// If tracked, the rows as they were at the start of this clock; else empty.
     pub base: Storage,
-    /// Per row: 1 if it may be written without keeping its base.
+    /// Per row: 1 if it was written in this clock.
     pub touched: Vec<u8>,
     /// True if updates must be known.
     pub tracked: bool,
@@ -169,7 +169,7 @@ impl Replica {
         let length = spec.rows * spec.stride();
         let values = Storage::zeroed(spec.element, length);
         let base = Storage::zeroed(spec.element, if tracked { length } else { 0 });
-        let touched = vec![u8::from(!tracked); spec.rows];
+        let touched = vec![0; spec.rows];
         Replica { spec, values, base, touched, tracked }
     }
 
@@ -275,11 +275,9 @@ impl Params {
 
 fn handle<T: Element>(replica: &mut Replica) -> TableMut<'_, T> {
     let (stride, width) = (replica.spec.stride(), replica.spec.width);
-    let Replica { spec, values, base, touched, .. } = replica;
-    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else {
-        wrong_type(spec, T::TYPE)
-    };
-    TableMut { values: values.as_mut_slice(), base: base.as_mut_slice(), touched, stride, width }
+    let Replica { spec, values, touched, .. } = replica;
+    let Some(values) = T::slot_mut(values) else { wrong_type(spec, T::TYPE) };
+    TableMut { values: values.as_mut_slice(), touched, stride, width }
 }
 
 #[cold]

@@ -180,6 +180,7 @@ fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Pa
         let mut replica = Replica::new(spec, run.lanes > 1 && !example);
         let rows = if example { rows.clone() } else { 0..replica.spec.rows };
         replica.initialise(table, run.seed, rows);
+        replica.rebase();
         replica
     });
     Params { replicas: replicas.collect(), lanes: run.lanes }
@@ -383,9 +384,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             match task {
                 Task::Work { lane } => self.work(lane)?,
                 Task::EndClock(sums) => {
-                    self.params.track(false);
                     self.algorithm.end_clock(&sums, &mut self.params)?;
-                    self.params.track(true);
+                    self.params.settle();
                 }
                 Task::Reached => break,
             }
@@ -663,6 +663,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             )));
         }
         found.load_tables(&mut self.params)?;
+        self.params.replicas.iter_mut().for_each(Replica::rebase);
         for lane in &mut self.lanes {
             let state = found.load_lane(lane.number, &mut self.params)?;
             for (index, block) in lane.blocks.iter().enumerate() {

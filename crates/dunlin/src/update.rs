@@ -172,8 +172,11 @@ impl Entry {
 /// What becomes of the tables once a lane's updates have been taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
-    /// They go back to what they were at the start of the clock: lock-step strategies.
+    /// They go back to what they were at the start of the clock: lock-step, more lanes of this worker to come.
     Restore,
+    /// They are left, because the sum of all lanes' updates will be set over all chunks of the update before they
+    /// are read again: lock-step, last lane of this worker.
+    Leave,
     /// They keep the update (for a mean: its share of it): the lane sees its own writes.
     Keep,
 }
@@ -218,17 +221,18 @@ impl Params {
         parts.into_iter().map(|(entries, body)| Part { entries, body: Arc::new(body) }).collect()
     }
 
-    /// Adds the numbers of `part` to the tables. Nothing may have been written since the last
-    /// [`Params::take_updates`].
+    /// Adds the numbers of `part` to the tables as they were at the start of the clock.
     pub fn add(&mut self, part: &Part, geometry: &[Geometry]) {
         for entry in &part.entries {
             let table = geometry[usize::from(entry.table)];
             let replica = &mut self.replicas[usize::from(entry.table)];
-            with_type!(table.element, T => combine::<T>(replica, table, part, geometry, entry, |a, b| *a = Element::plus(*a, b)));
+            with_type!(table.element, T => {
+                combine::<T>(replica, table, part, geometry, entry, |a, b| *a = Element::plus(*a, b))
+            });
         }
     }
 
-    /// Sets the chunks of `part` to its numbers, under the same condition.
+    /// Sets the chunks of `part` to its numbers.
     pub fn set(&mut self, part: &Part, geometry: &[Geometry]) {
         for entry in &part.entries {
             let table = geometry[usize::from(entry.table)];
@@ -250,11 +254,34 @@ impl Params {
         Part { entries, body: Arc::new(body) }
     }
 
-    /// Lets the tables be written without keeping bases, or not. For code that runs alike on all ranks.
-    pub fn track(&mut self, track: bool) {
-        for replica in self.replicas.iter_mut().filter(|replica| replica.tracked) {
-            replica.touched.fill(u8::from(!track));
+    /// Takes the tables as they are for the start of the clock: for writes that are the same on all ranks.
+    pub fn settle(&mut self) {
+        for replica in
+            self.replicas.iter_mut().filter(|replica| replica.tracked && replica.touched.contains(&1))
+        {
+            with_type!(replica.spec.element, T => settle_rows::<T>(replica));
         }
+    }
+}
+
+impl Replica {
+    /// Makes the whole base equal to the values: once they have been set from outside.
+    pub fn rebase(&mut self) {
+        if self.tracked {
+            self.base = self.values.clone();
+            self.touched.fill(0);
+        }
+    }
+}
+
+fn settle_rows<T: Element>(replica: &mut Replica) {
+    let stride = replica.spec.stride();
+    let Replica { values, base, touched, .. } = replica;
+    let (Some(values), Some(base)) = (T::slot(values), T::slot_mut(base)) else { return };
+    let rows = values.as_slice().chunks(stride).zip(base.as_mut_slice().chunks_mut(stride));
+    for ((values, base), touched) in rows.zip(touched).filter(|(_, touched)| **touched == 1) {
+        base.copy_from_slice(values);
+        *touched = 0;
     }
 }
 
@@ -267,10 +294,18 @@ fn combine<T: Element>(
     op: impl Fn(&mut T, T),
 ) {
     let range = table.elements(entry.chunk as usize);
-    if let (Some(numbers), Some(values)) =
-        (part.numbers::<T>(entry, geometry), T::slot_mut(&mut replica.values))
-    {
-        values.as_mut_slice()[range].iter_mut().zip(numbers).for_each(|(value, number)| op(value, *number));
+    let Replica { values, base, tracked, .. } = replica;
+    let (Some(numbers), Some(values)) = (part.numbers::<T>(entry, geometry), T::slot_mut(values)) else {
+        return;
+    };
+    let values = &mut values.as_mut_slice()[range.clone()];
+    let Some(base) = T::slot_mut(base).filter(|_| *tracked) else {
+        values.iter_mut().zip(numbers).for_each(|(value, number)| op(value, *number));
+        return;
+    };
+    for ((value, base), number) in values.iter_mut().zip(&mut base.as_mut_slice()[range]).zip(numbers) {
+        op(base, *number);
+        *value = *base;
     }
 }
 
@@ -284,7 +319,7 @@ fn take_chunk<T: Element>(
     body: &mut Buffer,
 ) -> usize {
     let Replica { spec, values, base, touched, .. } = replica;
-    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot(base)) else { return 0 };
+    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return 0 };
     let elements = table.elements(chunk);
     let offset = body.len().next_multiple_of(64);
     body.resize(offset + elements.len() * size_of::<T>());
@@ -297,16 +332,18 @@ fn take_chunk<T: Element>(
             updates.fill(T::zeroed());
             continue;
         }
-        let (values, base) = (&mut values.as_mut_slice()[range.clone()], &base.as_slice()[range]);
-        for ((update, value), base) in updates.iter_mut().zip(values).zip(base) {
-            *update = value.minus(*base);
-            if spec.merge == Merge::Mean {
-                *update = update.divided(lanes);
+        let (values, base) = (&mut values.as_mut_slice()[range.clone()], &mut base.as_mut_slice()[range]);
+        updates.iter_mut().zip(&*values).zip(&*base).for_each(|((u, value), base)| *u = value.minus(*base));
+        if spec.merge == Merge::Mean {
+            updates.iter_mut().for_each(|update| *update = update.divided(lanes));
+        }
+        match afterwards {
+            Afterwards::Restore => values.copy_from_slice(base),
+            Afterwards::Leave => {}
+            Afterwards::Keep => {
+                base.iter_mut().zip(&*updates).for_each(|(base, update)| *base = base.plus(*update));
+                values.copy_from_slice(base);
             }
-            *value = match afterwards {
-                Afterwards::Restore => *base,
-                Afterwards::Keep => base.plus(*update),
-            };
         }
     }
     offset

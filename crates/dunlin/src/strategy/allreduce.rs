@@ -2,7 +2,7 @@
 //! tree and everyone takes the same sum.
 
 use super::{Lanes, Report, Strategy, Task};
-use crate::table::{Axis, Element, Params, Type};
+use crate::table::{Axis, Element, Params, Replica, Type};
 use crate::update::{Afterwards, Geometry, Part, with_type};
 use crate::{Result, Sums};
 use dunlin_comm::collective::{Folder, Node, Op};
@@ -37,9 +37,14 @@ impl AllReduce {
                 let length = params.replicas[number].spec.rows * table.stride;
                 let parts = parts.iter().map(|(node, part)| (*node, flat::<T>(part, number, length, &self.geometry)));
                 let total = comm.all_reduce_tree::<T>(parts.collect(), self.lanes, length, Op::Sum)?;
-                let values = T::slot_mut(&mut params.replicas[number].values).into_iter();
-                for (values, total) in values.zip(total.slice::<T>(0, length)) {
-                    values.as_mut_slice().iter_mut().zip(total).for_each(|(a, b)| *a = Element::plus(*a, *b));
+                let Replica { values, base, .. } = &mut params.replicas[number];
+                if let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) {
+                    let total = total.slice::<T>(0, length).unwrap_or_default();
+                    let rows = values.as_mut_slice().iter_mut().zip(base.as_mut_slice()).zip(total);
+                    rows.for_each(|((value, base), total)| {
+                        *base = Element::plus(*base, *total);
+                        *value = *base;
+                    });
                 }
             });
         }

@@ -355,7 +355,9 @@ impl Strategy for ParameterServer {
             }
             return Ok(());
         }
-        let parts = params.take_updates(&self.geometry, shards, Afterwards::Restore, &mut self.spare);
+        let last = self.committed_here + 1 == self.hosted;
+        let afterwards = if last { Afterwards::Leave } else { Afterwards::Restore };
+        let parts = params.take_updates(&self.geometry, shards, afterwards, &mut self.spare);
         let geometry = &self.geometry;
         for (folder, part) in self.updates.iter_mut().zip(parts) {
             folder.push(Node::leaf(lane), part, |left, right| left.add(&right, geometry));

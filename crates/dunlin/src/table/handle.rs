@@ -43,7 +43,6 @@ impl<'a, T: Element> Table<'a, T> {
 #[derive(Debug)]
 pub struct TableMut<'a, T> {
     pub(super) values: &'a mut [T],
-    pub(super) base: &'a mut [T],
     pub(super) touched: &'a mut [u8],
     pub(super) stride: usize,
     pub(super) width: usize,
@@ -109,19 +108,9 @@ impl<T: Element> TableMut<'_, T> {
         prefetch(&self.values[row * self.stride..]);
     }
 
-    /// Keeps the base of `row` before its first write in this clock.
+    /// Notes that `row` is written in this clock.
     #[inline(always)]
     fn touch(&mut self, row: usize) {
-        if self.touched[row] == 0 {
-            self.keep_base(row);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn keep_base(&mut self, row: usize) {
-        let range = row * self.stride..(row + 1) * self.stride;
-        self.base[range.clone()].copy_from_slice(&self.values[range]);
         self.touched[row] = 1;
     }
 }
