@@ -6,7 +6,7 @@ use dunlin::run::Run;
 use dunlin::saved::write_atomically;
 use dunlin::table::Params;
 use dunlin::train::Source;
-use dunlin::{Error, Result, model};
+use dunlin::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -73,7 +73,6 @@ impl RunFolder {
 
     /// Saves the model.
     pub(crate) fn finished(&mut self, params: &Params, source: &Source) -> Result<()> {
-        model::save(&self.path, &self.run, source, params)?;
-        dunlin_models::write_readable(&self.run, params, source, &self.path)
+        dunlin_models::find(&self.run.model)?.save(&self.path, &self.run, source, params)
     }
 }

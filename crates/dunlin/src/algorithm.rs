@@ -1,7 +1,7 @@
 //! The trait that a model implements: what to compute. How updates travel and where ranks live is not its
 //! business.
 
-use crate::data::{Block, Kind, Shape};
+use crate::data::{Block, Kind, Names, Shape};
 use crate::rng::{Stream, stream};
 use crate::table::{Params, TableSpec};
 use crate::{Error, Result};
@@ -173,5 +173,10 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// [`Error::Usage`] where the model predicts nothing.
     fn predict(&self, _block: &Block, _params: &Params, _out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         Err(Error::Usage(format!("{} makes no predictions", Self::NAME)))
+    }
+
+    /// What a person would want to read of a trained model: `out(file name, text)` for every file that goes beside
+    /// it into the run folder. Shape and names are those of the training data.
+    fn readable(&self, _shape: &Shape, _names: &Names, _params: &Params, _out: &mut dyn FnMut(&str, String)) {
     }
 }

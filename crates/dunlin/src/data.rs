@@ -182,6 +182,30 @@ pub struct Names {
     pub classes: Vec<String>,
 }
 
+impl Names {
+    /// Row `row`'s name, or its number from 0 if it has none; fit for a field of a table: no tab, no line end.
+    pub fn row(&self, row: usize) -> String {
+        field(&self.rows, row)
+    }
+
+    /// Column `column`'s name, likewise.
+    pub fn column(&self, column: usize) -> String {
+        field(&self.columns, column)
+    }
+
+    /// Class `class`'s name, or its label.
+    pub fn class(&self, shape: &Shape, class: usize) -> String {
+        match shape.classes.get(class) {
+            Some(label) if class >= self.classes.len() => label.to_string(),
+            _ => field(&self.classes, class),
+        }
+    }
+}
+
+fn field(names: &[String], at: usize) -> String {
+    names.get(at).map_or_else(|| at.to_string(), |name| name.replace(|c: char| c.is_control(), " "))
+}
+
 /// A data set, cut into blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Data {

@@ -19,6 +19,9 @@ pub type Metrics = Vec<(&'static str, f64)>;
 /// What receives predictions: row, values.
 pub type Predictions<'a> = &'a mut dyn FnMut(usize, &[f32]);
 
+/// What receives readable files: name, text.
+pub type Texts<'a> = &'a mut dyn FnMut(&str, String);
+
 /// An entry in the list of models; made by [`model`].
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
@@ -39,6 +42,7 @@ pub struct Model {
     tables: fn(&Value, &Shape) -> Result<Params>,
     predict: fn(&Value, &Shape, &Params, &[Block], Predictions) -> Result<()>,
     evaluate: fn(&Value, &Shape, &Params, &[Block]) -> Result<Metrics>,
+    readable: fn(&Value, &Shape, &Names, &Params, Texts) -> Result<()>,
 }
 
 /// The entry of algorithm `A`.
@@ -68,6 +72,10 @@ pub const fn model<A: Algorithm>() -> Model {
             blocks.iter().for_each(|block| algorithm.measure(block, params, None, &mut sums));
             let metrics = algorithm.metrics(&Sums::default(), Some(&sums), params).into_iter();
             Ok(metrics.filter(|(name, _)| !name.starts_with("train")).collect())
+        },
+        readable: |settings, shape, names, params, out| {
+            create::<A>(settings, shape)?.readable(shape, names, params, out);
+            Ok(())
         },
     }
 }
@@ -119,6 +127,34 @@ impl Model {
         let (name, word) = (self.name, kind.word());
         Err(Error::Usage(format!("{name} does not run under {word}: its mathematics allows {allowed}")))
     }
+
+    /// Writes a trained model into the run folder `out`: what a person reads of it, then what [`SavedModel::load`]
+    /// reads, the card last.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, out: &Path, run: &Run, source: &Source, params: &Params) -> Result<()> {
+        let card = Card {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: run.model.clone(),
+            settings: run.settings.clone(),
+            run: run.clone(),
+            shape: source.shape().clone(),
+        };
+        let mut written = Ok(());
+        (self.readable)(&run.settings, source.shape(), source.names(), params, &mut |name, text| {
+            if written.is_ok() {
+                written = write_atomically(&out.join(name), text.as_bytes());
+            }
+        })?;
+        written?;
+        let json =
+            |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Damaged(error.to_string()));
+        let tensors = saved::to_bytes(params, |replica| replica.spec.saved)?;
+        write_atomically(&out.join("model.safetensors"), &tensors)?;
+        write_atomically(&out.join("names.json"), &json(serde_json::to_vec(source.names()))?)?;
+        write_atomically(&out.join("model.json"), &json(serde_json::to_vec_pretty(&card))?)
+    }
 }
 
 /// The name among `known` that is nearest to `given`, if any is near.
@@ -158,27 +194,6 @@ pub struct SavedModel {
     /// The tables.
     pub params: Params,
     model: Model,
-}
-
-/// Writes a trained model into the run folder `out`.
-///
-/// # Errors
-/// [`Error::Io`] naming the file.
-pub fn save(out: &Path, run: &Run, source: &Source, params: &Params) -> Result<()> {
-    let card = Card {
-        version: env!("CARGO_PKG_VERSION").into(),
-        model: run.model.clone(),
-        settings: run.settings.clone(),
-        run: run.clone(),
-        shape: source.shape().clone(),
-    };
-    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Damaged(error.to_string()));
-    write_atomically(
-        &out.join("model.safetensors"),
-        &saved::to_bytes(params, |replica| replica.spec.saved)?,
-    )?;
-    write_atomically(&out.join("names.json"), &json(serde_json::to_vec(source.names()))?)?;
-    write_atomically(&out.join("model.json"), &json(serde_json::to_vec_pretty(&card))?)
 }
 
 impl SavedModel {

@@ -24,7 +24,7 @@ mod pairs;
 mod tests;
 
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
-use dunlin::data::{Contents, Kind};
+use dunlin::data::{Contents, Kind, Names};
 use dunlin::isa::Isa;
 use dunlin::rng::stream;
 use dunlin::table::Type;
@@ -416,5 +416,19 @@ impl Algorithm for Dml {
         let (scales, table) = (self.scales(params), params.table::<f32>(MAP));
         kernel::images(self.level, &rows, &scales, table, &mut |row, image| out(row, &image[..self.rank]));
         Ok(())
+    }
+
+    /// `map.tsv` and `metric.tsv`: L with the scales worked in, and LᵀL, a row a line, unless they are beyond
+    /// reading (more than a million numbers).
+    fn readable(&self, shape: &Shape, _: &Names, params: &Params, out: &mut dyn FnMut(&str, String)) {
+        let features = shape.columns;
+        let text = |numbers: Vec<f64>| {
+            let line = |row: &[f64]| row.iter().map(f64::to_string).collect::<Vec<_>>().join("\t") + "\n";
+            numbers.chunks(features.max(1)).map(line).collect::<String>()
+        };
+        if self.rank.max(features).saturating_mul(features) <= 1_000_000 {
+            out("map.tsv", text(self.map(params)));
+            out("metric.tsv", text(self.metric(params)));
+        }
     }
 }

@@ -172,6 +172,19 @@ impl Algorithm for Lda {
         self.proportions(documents(block)?, params, out);
         Ok(())
     }
+
+    /// `topics.txt`: the ten likeliest words of each topic with p(word | topic) = (n_wk + β) / (n_k + Vβ).
+    fn readable(&self, _: &Shape, names: &Names, params: &Params, out: &mut dyn FnMut(&str, String)) {
+        let (totals, beta) = (params.table::<i32>(TOTALS).row(0), self.config.beta);
+        let line = |(topic, words): (usize, Vec<(i32, usize)>)| {
+            let tokens = f64::from(totals[topic]);
+            let probability = |count| (f64::from(count) + beta) / (tokens + self.words as f64 * beta);
+            let word = |(count, word)| format!(" {} {:.4}", names.column(word), probability(count));
+            let words: Vec<String> = words.into_iter().map(word).collect();
+            format!("topic {topic} ({tokens} tokens):{}\n", words.join(","))
+        };
+        out("topics.txt", ranked(params, 10).into_iter().enumerate().map(line).collect());
+    }
 }
 
 /// Up to so many topics `auto` takes the dense sampler.
@@ -205,22 +218,25 @@ impl Lda {
 /// The `n` most frequent words of each topic, best first; words without a name are numbered from 0, and words
 /// that never had the topic are left out. Ties go to the lower number.
 pub fn top_words(params: &Params, names: &Names, n: usize) -> Vec<Vec<String>> {
+    let named = |words: Vec<(i32, usize)>| words.into_iter().map(|(_, word)| names.column(word)).collect();
+    ranked(params, n).into_iter().map(named).collect()
+}
+
+/// Count and number of the `n` most frequent words of each topic.
+fn ranked(params: &Params, n: usize) -> Vec<Vec<(i32, usize)>> {
     let counts = params.table::<i32>(WORD_TOPIC);
     let topics = params.table::<i32>(TOTALS).row(0).len();
     let mut by_topic: Vec<Vec<(i32, usize)>> = vec![Vec::new(); topics];
     for word in 0..counts.rows() {
         for (topic, count) in counts.row(word).iter().enumerate().filter(|(_, count)| **count > 0) {
-            by_topic[topic].push((-count, word));
+            by_topic[topic].push((*count, word));
         }
     }
-    let name = |word: usize| names.columns.get(word).cloned().unwrap_or_else(|| word.to_string());
+    for words in &mut by_topic {
+        words.sort_unstable_by_key(|(count, word)| (-count, *word));
+        words.truncate(n);
+    }
     by_topic
-        .into_iter()
-        .map(|mut words| {
-            words.sort_unstable();
-            words.iter().take(n).map(|(_, word)| name(*word)).collect()
-        })
-        .collect()
 }
 
 fn documents(block: &Block) -> Result<&Documents> {

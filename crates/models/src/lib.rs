@@ -40,20 +40,6 @@ pub fn find(name: &str) -> dunlin::Result<&'static Model> {
     })
 }
 
-/// Writes what a person would want to read of a trained model into the run folder: top words per topic, factors by
-/// original id.
-///
-/// # Errors
-/// [`dunlin::Error::Io`] naming the file.
-pub fn write_readable(
-    _run: &dunlin::run::Run,
-    _params: &dunlin::Params,
-    _source: &dunlin::train::Source,
-    _out: &std::path::Path,
-) -> dunlin::Result<()> {
-    Ok(())
-}
-
 /// A run of the model called `name` on `train`: one worker, one lane, 20 epochs, the model's own settings and
 /// strategy.
 ///

@@ -18,7 +18,7 @@ mod kernel;
 mod tests;
 
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
-use dunlin::data::{Contents, Kind, Ratings};
+use dunlin::data::{Contents, Kind, Names, Ratings};
 use dunlin::isa::Isa;
 use dunlin::{Algorithm, Axis, Block, Error, Init, Params, Result, Shape, Sums, Table, TableSpec, Unit};
 use kernel::Pass;
@@ -360,5 +360,23 @@ impl Algorithm for Mf {
             out(row, &[predicted.clamp(low, high)]);
         });
         Ok(())
+    }
+
+    /// `users.tsv` and `items.tsv`: original id, bias, factors. The mean that biases are added to is the card's
+    /// `mean_target`.
+    fn readable(&self, _: &Shape, names: &Names, params: &Params, out: &mut dyn FnMut(&str, String)) {
+        let model = self.model(params);
+        let name = |side: usize, row: usize| if side == USERS { names.row(row) } else { names.column(row) };
+        for (side, file) in [(USERS, "users.tsv"), (ITEMS, "items.tsv")] {
+            let factors: String = (0..self.config.rank).map(|factor| format!("\tfactor_{factor}")).collect();
+            let mut text = format!("id\tbias{factors}\n");
+            for row in 0..model.rows[side] {
+                let (factors, bias) = model.row(side, row as u32);
+                text += &format!("{}\t{bias}", name(side, row));
+                factors.iter().for_each(|factor| text += &format!("\t{factor}"));
+                text.push('\n');
+            }
+            out(file, text);
+        }
     }
 }

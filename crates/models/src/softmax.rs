@@ -27,7 +27,7 @@ mod tests;
 
 use dual::{Duals, Pass};
 use dunlin::algorithm::StrategyKind;
-use dunlin::data::Kind;
+use dunlin::data::{Kind, Names};
 use dunlin::isa::{self, Isa};
 use dunlin::{Algorithm, Block, Error, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
 use kernel::{Rows, dispatch_width};
@@ -278,4 +278,32 @@ impl Algorithm for Softmax {
         dispatch_width(self.isa, weights.stride(), measure);
         Ok(())
     }
+
+    /// `weights.tsv`: of every class the features with the 20 largest and the 20 smallest weights.
+    fn readable(&self, shape: &Shape, names: &Names, params: &Params, out: &mut dyn FnMut(&str, String)) {
+        let weights = params.table::<f32>(WEIGHTS);
+        let feature = |row: usize| if Some(row) == self.bias() { "(bias)".into() } else { names.column(row) };
+        let mut text = String::from("class\tfeature\tweight\n");
+        for class in 0..self.classes {
+            let column: Vec<f32> = (0..self.rows()).map(|row| weights.row(row)[class]).collect();
+            for row in extremes(&column, 20) {
+                text += &format!("{}\t{}\t{}\n", names.class(shape, class), feature(row), column[row]);
+            }
+        }
+        out("weights.tsv", text);
+    }
+}
+
+/// Places of the `n` largest and the `n` smallest of `values`, all if there are no more, from the largest down.
+fn extremes(values: &[f32], n: usize) -> Vec<usize> {
+    let down = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
+    let mut places: Vec<usize> = (0..values.len()).collect();
+    if places.len() > 2 * n {
+        places.select_nth_unstable_by(n, down);
+        let middle = places.len() - n;
+        places[n..].select_nth_unstable_by(middle - n, down);
+        places.drain(n..middle);
+    }
+    places.sort_unstable_by(down);
+    places
 }
