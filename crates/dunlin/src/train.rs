@@ -4,25 +4,26 @@
 //! *synchronisation points* (evaluations) the strategy alone decides who waits for whom; at such a point all lanes
 //! have done the same clock, the tables are complete and equal everywhere, and the run is evaluated, saved, or ended.
 
+mod source;
+mod synchronise;
+
+pub use source::Source;
+
 use crate::algorithm::{Algorithm, Sums, Unit};
-use crate::checkpoint::{self, Found, LaneState};
-use crate::data::{Block, Data, Names, Shape, mix};
-use crate::event::{Event, Outcome, WorkerTimes, peak_rss_mb};
+use crate::checkpoint::{self, Found};
+use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
 use crate::serial::{block_order, share};
-use crate::strategy::allreduce::{AllReduce, reduce_sums};
+use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shard};
 use crate::strategy::solo::Solo;
-use crate::strategy::{Lanes, Report, Strategy, StrategySpec, Task};
+use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Params, Replica};
 use crate::{Error, Result};
-use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
-use std::collections::BTreeMap;
-use std::hash::Hasher;
+use source::{Lane, lock, take_lane};
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Set once the user has asked to stop: the run ends at the next synchronisation point.
@@ -30,62 +31,6 @@ pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Between rank 0 and dedicated server ranks: start at a clock, ready, stop.
 const CONTROL: Channel = Channel(Channel::USER.0 + 1);
-
-/// Training and test data as they were read, to be shared by the ranks of a process: each takes its blocks.
-#[derive(Debug)]
-pub struct Source {
-    shape: Shape,
-    names: Names,
-    train: Mutex<Vec<Option<Block>>>,
-    test: Option<Mutex<Vec<Option<Block>>>>,
-    fingerprint: String,
-}
-
-impl Source {
-    /// From data that were read. Labelled training rows are mixed, always in the same way: files are often sorted
-    /// by class, and lanes that see some of the classes only make slow progress together.
-    pub fn new(train: Data, test: Option<Data>) -> Source {
-        let train = mix(train);
-        let fingerprint = format!("{:016x}", fingerprint(&train));
-        let own = |data: Data| Mutex::new(data.blocks.into_iter().map(Some).collect());
-        let (shape, names) = (train.shape.clone(), train.names.clone());
-        Source { shape, names, train: own(train), test: test.map(own), fingerprint }
-    }
-
-    /// The training data's shape.
-    pub fn shape(&self) -> &Shape {
-        &self.shape
-    }
-
-    /// The training data's names.
-    pub fn names(&self) -> &Names {
-        &self.names
-    }
-
-    /// Number of training blocks.
-    pub fn blocks(&self) -> usize {
-        lock(&self.train).len()
-    }
-
-    /// Drops the blocks that nobody took.
-    fn forget(&self) {
-        lock(&self.train).iter_mut().for_each(|block| *block = None);
-        self.test.iter().for_each(|test| lock(test).iter_mut().for_each(|block| *block = None));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// A number that differs if the data do: shape and all blocks.
-fn fingerprint(data: &Data) -> u64 {
-    let mut hasher = twox_hash::XxHash3_64::new();
-    for block in &data.blocks {
-        hasher.write(&postcard::to_stdvec(block).unwrap_or_default());
-    }
-    hasher.finish()
-}
 
 /// What rank 0 of a run tells the outside.
 pub trait Observer {
@@ -184,15 +129,6 @@ fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Pa
         replica
     });
     Params { replicas: replicas.collect(), lanes: run.lanes }
-}
-
-/// One lane on this worker.
-struct Lane<L> {
-    number: usize,
-    blocks: Vec<Block>,
-    locals: Vec<Option<L>>,
-    test: Vec<Block>,
-    rows: Range<usize>,
 }
 
 /// A worker in training.
@@ -313,30 +249,6 @@ impl<'a, A: Algorithm> Worker<'a, A> {
                 return Ok(reason);
             }
         }
-    }
-
-    /// True if the metric of `--until`, if there is one, is among those that the model has whatever the data are.
-    /// Otherwise it takes an evaluation to know: better before the first epoch than after.
-    fn knows_target(&self) -> bool {
-        let Some(until) = &self.run.stop.until else { return true };
-        let none = Sums::default();
-        let test = self.source.test.is_some().then_some(&none);
-        self.algorithm.metrics(&none, test, &self.params).iter().any(|(name, _)| *name == until.metric)
-    }
-
-    /// # Errors
-    /// [`Error::Usage`] if the metric of `--until` is not among `named`.
-    fn check_target(&self, named: &BTreeMap<String, f64>) -> Result<()> {
-        let stop = &self.run.stop;
-        let Some(until) = stop.until.as_ref().filter(|until| !named.contains_key(&until.metric)) else {
-            return Ok(());
-        };
-        let names: Vec<String> = named.keys().cloned().collect();
-        let near = crate::model::near_name(&until.metric, &names);
-        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        let test = if self.source.test.is_some() { "" } else { "; those of test data need --test" };
-        let names = names.join(", ");
-        Err(Error::Usage(format!("--until {until}: no such metric here{near} (there is {names}{test})")))
     }
 
     /// The clock at which `epochs` epochs are done.
@@ -477,296 +389,4 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.last_progress = (now, epochs);
         self.observer.event(&Event::Progress { seconds, epochs, samples_per_second: rate });
     }
-
-    /// All lanes are at the end of epoch `self.epochs`: evaluates, tells, saves, and says why to end, if so.
-    fn synchronise(&mut self) -> Result<Option<String>> {
-        self.seconds += self.comm.now().since(self.running_since).as_secs_f64();
-        let metrics = self.evaluate()?;
-        let Gathered { workers, report, bytes_sent, is_interrupted } = self.gather_times()?;
-        let named: BTreeMap<String, f64> =
-            metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-        if self.comm.rank() == 0 {
-            let (seconds, epochs) = (self.seconds, self.epochs);
-            self.observer.event(&Event::Evaluated {
-                seconds,
-                epochs,
-                metrics: named.clone(),
-                workers,
-                report,
-                bytes_sent,
-            });
-        }
-        self.check_divergence(&named)?;
-        let mut decision = self.decide(&metrics, &named, is_interrupted)?;
-        let decided = self.comm.broadcast(0, Message::new(&(self.seconds, &decision), Buffer::new()))?;
-        (self.seconds, decision) = decided.head()?;
-        if decision.checkpoint {
-            self.save()?;
-        }
-        self.running_since = self.comm.now();
-        self.last_progress.0 = self.running_since;
-        Ok(decision.end)
-    }
-
-    fn evaluate(&mut self) -> Result<Vec<(&'static str, f64)>> {
-        let (mut train, mut test) = (Vec::new(), Vec::new());
-        for lane in &self.lanes {
-            let (mut on_train, mut on_test) = (Sums::default(), Sums::default());
-            for (block, local) in lane.blocks.iter().zip(&lane.locals) {
-                self.algorithm.measure(block, &self.params, local.as_ref(), &mut on_train);
-            }
-            lane.test
-                .iter()
-                .for_each(|block| self.algorithm.measure(block, &self.params, None, &mut on_test));
-            train.push((Node::leaf(lane.number), on_train));
-            test.push((Node::leaf(lane.number), on_test));
-        }
-        let train = reduce_sums(self.comm, self.run.lanes, train)?;
-        let test = match self.source.test.is_some() {
-            true => Some(reduce_sums(self.comm, self.run.lanes, test)?),
-            false => None,
-        };
-        Ok(self.algorithm.metrics(&train, test.as_ref(), &self.params))
-    }
-
-    fn gather_times(&mut self) -> Result<Gathered> {
-        let report = self.strategy.report();
-        self.times.blocked_seconds = report.blocked_seconds;
-        // What the system says of this process is no part of a simulated story, which replays to the byte.
-        let rss_mb = if self.comm.is_simulated() { 0.0 } else { peak_rss_mb() };
-        self.times.peak_rss_mb = rss_mb;
-        let own = (&self.times, &report, self.comm.bytes_sent(), INTERRUPTED.load(Ordering::Relaxed));
-        let all = self.comm.all_gather(Message::new(&own, Buffer::new()))?;
-        let mut all_workers = Gathered::default();
-        for message in all {
-            let (times, report, sent, interrupted): (WorkerTimes, Report, u64, bool) = message.head()?;
-            all_workers.workers.push(times);
-            all_workers.report.merge(&report);
-            all_workers.bytes_sent += sent;
-            all_workers.is_interrupted |= interrupted;
-        }
-        Ok(all_workers)
-    }
-
-    /// A loss that is no number, or a thousand times the first one and rising, ends the run on all ranks alike.
-    fn check_divergence(&mut self, metrics: &BTreeMap<String, f64>) -> Result<()> {
-        let bad = metrics.iter().find(|(name, value)| name.starts_with("train") && !value.is_finite());
-        let loss = metrics.get("train_objective").copied().unwrap_or(0.0);
-        self.losses.push(loss);
-        let exploded = self.losses.len() > 1 && loss > 1e3 * self.losses[0].abs().max(1e-30);
-        let (name, value) = match (bad, exploded) {
-            (Some((name, value)), _) => (name.as_str(), *value),
-            (None, true) => ("train_objective", loss),
-            (None, false) => return Ok(()),
-        };
-        Err(Error::Diverged(format!(
-            "{} diverged in epoch {}: {name} is {value}; {}",
-            A::NAME,
-            self.epochs,
-            A::DIVERGED_ADVICE
-        )))
-    }
-
-    /// `error` with what is left of a run that diverged.
-    fn with_last_checkpoint(error: Error, epochs: usize) -> Error {
-        match error {
-            Error::Diverged(text) if epochs == 0 => {
-                Error::Diverged(format!("{text}; no checkpoint was written before"))
-            }
-            Error::Diverged(text) => {
-                Error::Diverged(format!("{text}; the checkpoint of epoch {epochs} is kept"))
-            }
-            other => other,
-        }
-    }
-
-    fn decide(
-        &mut self,
-        metrics: &[(&'static str, f64)],
-        named: &BTreeMap<String, f64>,
-        is_interrupted: bool,
-    ) -> Result<Decision> {
-        let stop = &self.run.stop;
-        self.check_target(named)?;
-        let end = if stop
-            .until
-            .as_ref()
-            .is_some_and(|until| named.get(&until.metric).is_some_and(|value| until.reached(*value)))
-        {
-            Some("until")
-        } else if self.algorithm.converged(metrics) {
-            Some("converged")
-        } else if is_interrupted {
-            Some("interrupted")
-        } else if stop.seconds.is_some_and(|limit| self.seconds >= limit) {
-            Some("seconds")
-        } else {
-            None
-        };
-        let policy = &self.run.checkpoint;
-        let (epochs, seconds) = self.last_checkpoint;
-        let due = (policy.epochs > 0 && self.epochs >= epochs + policy.epochs)
-            || policy.seconds.is_some_and(|every| self.seconds - seconds >= every);
-        let wanted = policy.epochs > 0 || policy.seconds.is_some();
-        let last = end.is_some() || self.epochs >= stop.epochs;
-        let checkpoint = self.run.out.is_some() && (due || end == Some("interrupted") || (wanted && last));
-        Ok(Decision { end: end.map(String::from), checkpoint })
-    }
-
-    fn save(&mut self) -> Result<()> {
-        let start = self.comm.now();
-        let mut states = Vec::new();
-        for lane in &self.lanes {
-            let mut locals = Vec::new();
-            for (block, local) in lane.blocks.iter().zip(&lane.locals) {
-                let bytes =
-                    postcard::to_stdvec(local).map_err(|e| Error::Damaged(format!("local state: {e}")))?;
-                locals.push((block.id, bytes));
-            }
-            let rows = LaneState::take_rows(&self.params, lane.rows.clone());
-            states.push((lane.number, LaneState { locals, rows }));
-        }
-        let position = (self.epochs, self.seconds);
-        let path =
-            checkpoint::write(self.comm, self.run, &self.source.fingerprint, position, &self.params, states)?;
-        self.last_checkpoint = position;
-        if let (0, Some(path)) = (self.comm.rank(), path) {
-            let folder = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let seconds = self.comm.now().since(start).as_secs_f64();
-            self.observer.event(&Event::Checkpoint { epochs: self.epochs, folder, seconds });
-        }
-        Ok(())
-    }
-
-    fn restore(&mut self, found: &Found) -> Result<()> {
-        let (then, place) = (&found.manifest.run, found.folder().display());
-        let given = |run: &Run| {
-            let settings = serde_json::to_string(&run.settings).unwrap_or_default();
-            [
-                ("the model", run.model.clone()),
-                ("--lanes", run.lanes.to_string()),
-                ("--seed", run.seed.to_string()),
-                ("the settings", settings),
-            ]
-        };
-        for ((what, then), (_, now)) in given(then).into_iter().zip(given(self.run)) {
-            if then != now {
-                return Err(Error::Usage(format!(
-                    "--resume: {what} of this run: {now}; {place} was written with {then}; go on with the same"
-                )));
-            }
-        }
-        if found.manifest.data != self.source.fingerprint {
-            return Err(Error::Usage(format!(
-                "--resume: {} and how it is read make other training data than those of {place} ({}); go on with the same",
-                self.run.train, then.train
-            )));
-        }
-        found.load_tables(&mut self.params)?;
-        self.params.replicas.iter_mut().for_each(Replica::rebase);
-        for lane in &mut self.lanes {
-            let state = found.load_lane(lane.number, &mut self.params)?;
-            for (index, block) in lane.blocks.iter().enumerate() {
-                let bytes = state.locals.iter().find(|(id, _)| *id == block.id).map(|(_, bytes)| bytes);
-                let local = bytes.and_then(|bytes| postcard::from_bytes(bytes).ok()).flatten();
-                let missing = || Error::Damaged(format!("{place}: no local state of block {}", block.id));
-                lane.locals[index] = Some(local.ok_or_else(missing)?);
-            }
-        }
-        (self.epochs, self.seconds) = (found.manifest.epochs, found.manifest.seconds);
-        self.last_checkpoint = (self.epochs, self.seconds);
-        Ok(())
-    }
-
-    fn announce(&mut self, resumed: bool, complaints: &[String]) {
-        if self.comm.rank() != 0 {
-            return;
-        }
-        let event = Event::Started {
-            run: Box::new(self.run.clone()),
-            version: env!("CARGO_PKG_VERSION").into(),
-            isa: crate::isa::level().word().into(),
-            unix_seconds: dunlin_comm::time::unix_seconds(),
-            clocks_per_epoch: self.clocks_per_epoch,
-            samples: self.source.shape.samples,
-            resumed_epochs: if resumed { self.epochs } else { 0 },
-        };
-        self.observer.event(&event);
-        for complaint in complaints {
-            let text = format!("{complaint}; going on from an older checkpoint, of epoch {}", self.epochs);
-            self.observer.event(&Event::Warning { text });
-        }
-    }
-
-    /// Brings the rows of example tables to rank 0, saves the model, and says what came out.
-    fn finish(mut self, reason: String) -> Result<Outcome> {
-        let metrics = self.evaluate()?;
-        let metrics = metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-        let Gathered { workers, report, bytes_sent, .. } = self.gather_times()?;
-        let own: Vec<_> =
-            self.lanes.iter().flat_map(|l| LaneState::take_rows(&self.params, l.rows.clone())).collect();
-        for message in self.comm.gather(0, Message::new(&own, Buffer::new()))? {
-            for (table, first, bytes) in message.head::<Vec<(u16, u64, Vec<u8>)>>()? {
-                if let Some(replica) = self.params.replicas.get_mut(usize::from(table)) {
-                    replica.set_row_bytes(first as usize, &bytes);
-                }
-            }
-        }
-        let mut processes = BTreeMap::new();
-        processes.extend(workers.iter().map(|worker| (worker.process, worker.peak_rss_mb)));
-        if self.comm.is_simulated() {
-            processes.insert(0, peak_rss_mb());
-        }
-        let peak_rss_mb_per_process: Vec<f64> = processes.into_values().collect();
-        let outcome = Outcome {
-            reason: reason.clone(),
-            epochs: self.epochs,
-            seconds: self.seconds,
-            blocked_seconds: report.blocked_seconds,
-            metrics,
-            bytes_sent,
-            samples_per_second: (self.epochs * self.source.shape.samples) as f64 / self.seconds.max(1e-9),
-            clocks_per_epoch: self.clocks_per_epoch,
-            peak_rss_mb: peak_rss_mb_per_process.iter().sum(),
-            peak_rss_mb_per_process,
-            report,
-        };
-        if self.comm.rank() == 0 {
-            self.observer.finished(&self.params, self.source)?;
-            self.observer.event(&Event::Ended { reason, outcome: Box::new(outcome.clone()) });
-        }
-        self.comm.barrier()?;
-        Ok(outcome)
-    }
-}
-
-/// What all workers together have to say at a synchronisation point.
-#[derive(Default)]
-struct Gathered {
-    workers: Vec<WorkerTimes>,
-    report: Report,
-    bytes_sent: u64,
-    /// The user has asked one of the processes to stop.
-    is_interrupted: bool,
-}
-
-/// What rank 0 decides at a synchronisation point.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct Decision {
-    end: Option<String>,
-    checkpoint: bool,
-}
-
-/// Takes the blocks of `lane` out of the source.
-fn take_lane<L>(source: &Source, lanes: usize, lane: usize) -> Lane<L> {
-    let take = |blocks: &Mutex<Vec<Option<Block>>>| {
-        let mut blocks = lock(blocks);
-        let range = share(blocks.len(), lanes, lane);
-        blocks[range].iter_mut().filter_map(Option::take).collect::<Vec<Block>>()
-    };
-    let blocks = take(&source.train);
-    let test = source.test.as_ref().map(take).unwrap_or_default();
-    let rows = blocks.first().map_or(0, |b| b.first_row)..blocks.last().map_or(0, |b| b.end_row);
-    let locals = blocks.iter().map(|_| None).collect();
-    Lane { number: lane, blocks, locals, test, rows }
 }

@@ -1,0 +1,86 @@
+//! The data of a run, shared by the ranks of a process, and the lanes that a worker takes from them.
+
+use crate::data::{Block, Data, Names, Shape, mix};
+use crate::serial::share;
+use std::hash::Hasher;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Training and test data as they were read, to be shared by the ranks of a process: each takes its blocks.
+#[derive(Debug)]
+pub struct Source {
+    pub(super) shape: Shape,
+    pub(super) names: Names,
+    pub(super) train: Mutex<Vec<Option<Block>>>,
+    pub(super) test: Option<Mutex<Vec<Option<Block>>>>,
+    pub(super) fingerprint: String,
+}
+
+impl Source {
+    /// From data that were read. Labelled training rows are mixed, always in the same way: files are often sorted
+    /// by class, and lanes that see some of the classes only make slow progress together.
+    pub fn new(train: Data, test: Option<Data>) -> Source {
+        let train = mix(train);
+        let fingerprint = format!("{:016x}", fingerprint(&train));
+        let own = |data: Data| Mutex::new(data.blocks.into_iter().map(Some).collect());
+        let (shape, names) = (train.shape.clone(), train.names.clone());
+        Source { shape, names, train: own(train), test: test.map(own), fingerprint }
+    }
+
+    /// The training data's shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The training data's names.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Number of training blocks.
+    pub fn blocks(&self) -> usize {
+        lock(&self.train).len()
+    }
+
+    /// Drops the blocks that nobody took.
+    pub(super) fn forget(&self) {
+        lock(&self.train).iter_mut().for_each(|block| *block = None);
+        self.test.iter().for_each(|test| lock(test).iter_mut().for_each(|block| *block = None));
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A number that differs if the data do: shape and all blocks.
+fn fingerprint(data: &Data) -> u64 {
+    let mut hasher = twox_hash::XxHash3_64::new();
+    for block in &data.blocks {
+        hasher.write(&postcard::to_stdvec(block).unwrap_or_default());
+    }
+    hasher.finish()
+}
+
+/// One lane on this worker.
+pub(super) struct Lane<L> {
+    pub(super) number: usize,
+    pub(super) blocks: Vec<Block>,
+    pub(super) locals: Vec<Option<L>>,
+    pub(super) test: Vec<Block>,
+    pub(super) rows: Range<usize>,
+}
+
+/// Takes the blocks of `lane` out of the source.
+pub(super) fn take_lane<L>(source: &Source, lanes: usize, lane: usize) -> Lane<L> {
+    let take = |blocks: &Mutex<Vec<Option<Block>>>| {
+        let mut blocks = lock(blocks);
+        let range = share(blocks.len(), lanes, lane);
+        blocks[range].iter_mut().filter_map(Option::take).collect::<Vec<Block>>()
+    };
+    let blocks = take(&source.train);
+    let test = source.test.as_ref().map(take).unwrap_or_default();
+    let rows = blocks.first().map_or(0, |b| b.first_row)..blocks.last().map_or(0, |b| b.end_row);
+    let locals = blocks.iter().map(|_| None).collect();
+    Lane { number: lane, blocks, locals, test, rows }
+}
