@@ -13,7 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Tells a child which rank it is: `rank:size:address:token`. Not a setting: only a launcher writes it.
+/// Tells a child which rank it is and who started it: `rank:size:launcher:address:token`, the launcher by its process
+/// number. Not a setting: only a launcher writes it.
 pub const VARIABLE: &str = "DUNLIN_RANK";
 
 /// How long children may take to say their last line and end, once a run is over.
@@ -89,7 +90,7 @@ impl Children {
             let Identity { size, address, token, .. } = identity;
             let child = Command::new(&program)
                 .args(&cluster.arguments)
-                .env(VARIABLE, format!("{rank}:{size}:{address}:{token}"))
+                .env(VARIABLE, format!("{rank}:{size}:{}:{address}:{token}", std::process::id()))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .spawn()
@@ -177,12 +178,12 @@ pub fn child(jobs: &[JobEntry]) {
 
 fn serve(text: &str, jobs: &[JobEntry]) -> Result<()> {
     let patience = Patience::start(DEFAULT_PATIENCE);
-    let (identity, centre) = parse(text)?;
+    let (identity, launcher, centre) = parse(text)?;
     let door = Door::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let identity = Identity { address: door.address()?.to_string(), ..identity };
     let spins = has_processors(identity.size);
-    let launcher = parent_id();
-    // A launcher that dies before this process has reached it leaves nothing that could be seen to close.
+    // A launcher that dies before this process has reached it leaves nothing that could be seen to close; it may
+    // have died before this process could ask who its parent is, hence it has told.
     let watch = || match parent_id() == launcher {
         true => Ok(()),
         false => Err(Error::Launch("the process that started this rank has ended".into())),
@@ -198,17 +199,19 @@ fn serve(text: &str, jobs: &[JobEntry]) -> Result<()> {
     }
 }
 
-/// Takes [`VARIABLE`] apart: who this is, and where rank 0 listens.
-fn parse(text: &str) -> Result<(Identity, SocketAddr)> {
+/// Takes [`VARIABLE`] apart: who this is, who started it, and where rank 0 listens.
+fn parse(text: &str) -> Result<(Identity, u32, SocketAddr)> {
     let fields = || {
         let (rank, rest) = text.split_once(':')?;
         let (size, rest) = rest.split_once(':')?;
+        let (launcher, rest) = rest.split_once(':')?;
         let (address, token) = rest.rsplit_once(':')?;
-        Some((rank.parse().ok()?, size.parse().ok()?, address, token.to_string()))
+        Some((rank.parse().ok()?, size.parse().ok()?, launcher.parse().ok()?, address, token.to_string()))
     };
-    let (rank, size, address, token): (usize, usize, &str, String) = fields()
-        .filter(|(rank, size, ..)| (1..*size).contains(rank))
-        .ok_or_else(|| Error::Launch(format!("{VARIABLE} is not rank:size:address:token; do not set it")))?;
+    let (rank, size, launcher, address, token): (usize, usize, u32, &str, String) =
+        fields().filter(|(rank, size, ..)| (1..*size).contains(rank)).ok_or_else(|| {
+            Error::Launch(format!("{VARIABLE} is not rank:size:launcher:address:token; do not set it"))
+        })?;
     let identity = Identity { rank, size, token, address: String::new(), job: String::new() };
-    Ok((identity, resolve(address)?))
+    Ok((identity, launcher, resolve(address)?))
 }

@@ -206,7 +206,7 @@ fn both_solvers_reach_the_optimum_of_an_independent_implementation() {
         for solver in [Solver::Dual, Solver::Lbfgs] {
             let mut run =
                 serial(Config { c, bias, solver, tolerance: 1e-6, ..Config::default() }, golden(2, false), 1);
-            train(&mut run, 120);
+            train(&mut run, 400);
             let (primal, dual) = (metric(&run, "train_objective"), metric(&run, "dual_objective"));
             assert!((primal / optimum - 1.0).abs() < 2e-6, "{solver:?} C {c}: {primal} for {optimum}");
             assert!(
@@ -259,7 +259,8 @@ fn one_lane_is_a_plain_serial_loop() {
         })
         .collect();
     for epoch in 0..3 {
-        for (block, duals) in blocks.iter().zip(&mut duals) {
+        for at in dunlin::serial::block_order(3, 0, epoch as usize, blocks.len()) {
+            let (block, duals) = (&blocks[at], &mut duals[at]);
             let mut order: Vec<u32> = (0..duals.len() as u32).collect();
             stream(3, "softmax order", &[u64::from(block.id), epoch]).shuffle(&mut order);
             let (mut rows, _) = Rows::new(block).expect("labelled");
