@@ -71,7 +71,7 @@ pub const fn model<A: Algorithm>() -> Model {
             let mut sums = Sums::default();
             blocks.iter().for_each(|block| algorithm.measure(block, params, None, &mut sums));
             let metrics = algorithm.metrics(&Sums::default(), Some(&sums), params).into_iter();
-            Ok(metrics.filter(|(name, _)| !name.starts_with("train")).collect())
+            Ok(metrics.filter(|(name, _)| name.starts_with("test") || name.starts_with("heldout")).collect())
         },
         readable: |settings, shape, names, params, out| {
             create::<A>(settings, shape)?.readable(shape, names, params, out);

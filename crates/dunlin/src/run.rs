@@ -277,6 +277,17 @@ impl Run {
         {
             return wrong(format!("--slow {slow}: no such worker; there are {}, from 0", self.workers));
         }
+        if let Some(clocks) = self.clocks_per_epoch.filter(|clocks| *clocks > blocks / self.lanes) {
+            let most = blocks / self.lanes;
+            return wrong(format!(
+                "--clocks-per-epoch {clocks}: a lane has {most} blocks, and a clock needs one; at most {most}, or more --blocks"
+            ));
+        }
+        if self.out.is_none() && (self.checkpoint.epochs > 0 || self.checkpoint.seconds.is_some()) {
+            return wrong(
+                "--checkpoint-epochs and --checkpoint-seconds: say with --out where to write them".into(),
+            );
+        }
         if self.resume && self.out.is_none() {
             return wrong("--resume: say with --out which run folder to go on with".into());
         }

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   dunlin train mf --train ratings.tsv --test test.tsv --workers 4 --strategy ssp:3
   dunlin train lda --train docword.kos.txt.gz --set topics=100 --epochs 100 --out runs-out/kos
-  dunlin train softmax --train a.svm.gz --until relative_gap<=1e-4 --cluster processes --workers 2
+  dunlin train softmax --train a.svm.gz --until 'relative_gap<=1e-4' --cluster processes --workers 2
   dunlin train run.toml --seed 2
 
 A run file is TOML with the names of the flags as keys (model, train, workers, clocks_per_epoch, ...) and model
