@@ -1,13 +1,13 @@
 //! The control star: how ranks in different processes learn that one of them is gone.
 //!
 //! Each process has a small thread with a connection to rank 0 of its own (rank 0: to every rank), so that a
-//! rank that computes or loads is still alive to the others. It sends a sign of life every [`INTERVAL`]; three
+//! rank that computes or loads is still alive to the others. It sends a sign of life every `INTERVAL`; three
 //! missed ones, or a connection that closes without a goodbye, and the peer is lost. Rank 0 decides which loss
 //! was first, and tells all before anything closes, so that all name the same one. Only the loss of rank 0 is
 //! decided by each rank itself.
 //!
 //! The rank's own thread learns of a loss when it looks at its link, and is woken if it waits there. If it does
-//! not look within [`REACTION`], the control thread ends the process.
+//! not look within `REACTION`, the control thread ends the process.
 
 use crate::link::connection::{Connection, Pool, Progress, note, wait};
 use crate::time::Clock;

@@ -7,7 +7,7 @@
 //! argmax over the simplex  H(p) + z·p − a/2 ‖p − p_old‖²,    so    ln p_k + a p_k = z_k + a p_old_k − μ,  Σ p = 1
 //! ```
 //!
-//! [`solve`] finds it by Newton's method on (ln p, μ) together, which costs one exp per class and iteration.
+//! `solve` finds it by Newton's method on (ln p, μ) together, which costs one exp per class and iteration.
 //! σ' = 1 with one lane. With V lanes each works alone on its copy for a clock with σ' = V, and its copy moves
 //! V times as far as its duals say (CoCoA+, Ma et al. 2015, γ = 1); the mean of the copies is then exactly the
 //! weights of all duals, and the joint step never lowers the dual objective: ‖Σ_v u_v‖² ≤ V Σ ‖u_v‖².

@@ -1,6 +1,6 @@
 //! Limited-memory BFGS as a state machine that takes one evaluation a clock.
 //!
-//! During a clock every lane adds the gradient of its rows to a table; [`end_clock`] sees the sum, judges the
+//! During a clock every lane adds the gradient of its rows to a table; `end_clock` sees the sum, judges the
 //! step by the weak Wolfe conditions (bracketing and bisection) and sets `weights` to the next trial point; the
 //! direction comes from the two-loop recursion (Nocedal and Wright, Numerical Optimization, algorithm 7.4).
 //! All that lasts from clock to clock lies in tables, so that a
