@@ -38,6 +38,8 @@ fn befall(more: &str, act: impl FnOnce(&Running, &[Pid])) -> Ran {
 fn a_killed_rank_is_named() {
     for (rank, strategy) in [(1, "bsp"), (2, "ssp:2"), (1, "essp:1"), (2, "allreduce")] {
         let ran = befall(&format!("--strategy {strategy}"), |_, children| {
+            // What a rank holds travels with its signs of life, twice a second.
+            sleep(Duration::from_millis(1500));
             kill_process(children[rank - 1], Signal::KILL).unwrap();
         });
         let named = format!("rank {rank} was lost: its connection closed");
