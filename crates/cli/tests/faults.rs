@@ -16,7 +16,8 @@ use std::time::Duration;
 
 /// A run of three workers that lasts until something happens to it.
 fn endless(folder: &Folder, cluster: &str, more: &str) -> Running {
-    let run = "train mf --train synth:mf?n=3000&users=200&items=50 --workers 3 --epochs 1000000";
+    let run =
+        "train mf --train synth:mf?n=3000&users=200&items=50 --workers 3 --set rate=0.001 --epochs 1000000";
     let every = if more.contains("--eval-every") { "" } else { "--eval-every 1" };
     folder.begin(&format!("{run} {every} --clocks-per-epoch 2 --slow random:1:20 --cluster {cluster} {more}"))
 }
