@@ -70,7 +70,7 @@ impl Job for Speed {
         let geometry = params.geometry();
         if comm.rank() == 1 {
             let mode = Mode::Arrival { eager: false };
-            comm.install(Box::new(Shard::new((0, 1), 1, 1, geometry, mode, Some(params), false)));
+            comm.install(Box::new(Shard::new(0, 1, 1, geometry, mode, Some(params), false)));
             comm.barrier()?;
             comm.barrier()?; // answers until the worker is done
             return Ok(Vec::new());

@@ -220,6 +220,9 @@ pub trait Strategy: Send {
     /// As `next`.
     fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()>;
 
+    /// Seconds spent waiting for other lanes so far: asked at every task, where a whole report would be copied.
+    fn blocked_seconds(&self) -> f64;
+
     /// What was measured so far on this worker.
     fn report(&self) -> Report;
 }

@@ -22,6 +22,7 @@ use crate::table::{Axis, Params, Replica};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
 use source::{Lane, lock, take_lane};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -152,6 +153,8 @@ struct Worker<'a, A: Algorithm> {
     last_progress: (Time, f64),
     last_checkpoint: (usize, f64),
     losses: Vec<f64>,
+    /// Metrics of the last evaluation.
+    metrics: Option<BTreeMap<String, f64>>,
 }
 
 impl<'a, A: Algorithm> Worker<'a, A> {
@@ -198,6 +201,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             last_progress: (Time(0), 0.0),
             last_checkpoint: (0, 0.0),
             losses: Vec::new(),
+            metrics: None,
         };
         Ok(worker)
     }
@@ -289,9 +293,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     fn run_to(&mut self, until: u64) -> Result<()> {
         loop {
             let start = self.comm.now();
-            let blocked = self.strategy.report().blocked_seconds;
+            let blocked = self.strategy.blocked_seconds();
             let task = self.strategy.next(self.comm, &mut self.params, &self.clocks, until)?;
-            let waited = self.strategy.report().blocked_seconds - blocked;
+            let waited = self.strategy.blocked_seconds() - blocked;
             self.times.exchange_seconds += self.comm.now().since(start).as_secs_f64() - waited;
             match task {
                 Task::Work { lane } => self.work(lane)?,

@@ -110,6 +110,10 @@ impl Strategy for AllReduce {
         Ok(()) // `next` says that the clock is reached only after the reduction
     }
 
+    fn blocked_seconds(&self) -> f64 {
+        self.report.blocked_seconds
+    }
+
     fn report(&self) -> Report {
         self.report.clone()
     }

@@ -5,7 +5,7 @@
 //! Under the others the worker keeps its own updates in view, holds on to those that a shard has not yet
 //! confirmed, and lays them over every value that arrives, so that a lane always reads its own writes.
 
-use super::server::{Chunks, FROM_SHARD, FromShard, Mode, Shard, ToShard, pack, unpack};
+use super::server::{FROM_SHARD, FromShard, Mode, Shard, ToShard, pack, unpack};
 use super::{Lanes, Report, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Params, Replica};
 use crate::update::{Afterwards, Geometry, Part};
@@ -284,8 +284,7 @@ pub fn install_shard(
         }
         _ => (Mode::Arrival { eager: false }, Some(values_of(params, number, shard_ranks.len()))),
     };
-    let numbers = (number, shard_ranks.len());
-    let mut shard = Shard::new(numbers, workers, lanes, geometry, mode, values, comm.shares_memory());
+    let mut shard = Shard::new(number, workers, lanes, geometry, mode, values, comm.shares_memory());
     shard.start_at(clock);
     comm.install(Box::new(shard));
 }
@@ -389,12 +388,11 @@ impl Strategy for ParameterServer {
         Ok(comm.barrier()?)
     }
 
+    fn blocked_seconds(&self) -> f64 {
+        self.report.blocked_seconds
+    }
+
     fn report(&self) -> Report {
         self.report.clone()
     }
-}
-
-/// True if a message's chunks are dense; for tests that look into messages.
-pub fn is_dense(chunks: &Chunks) -> bool {
-    matches!(chunks, Chunks::Dense(_))
 }

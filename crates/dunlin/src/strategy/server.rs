@@ -11,7 +11,7 @@
 use crate::Result;
 use crate::codec::{self, Encoded};
 use crate::table::Params;
-use crate::update::{Entry, Geometry, Part, shard_of};
+use crate::update::{Entry, Geometry, Part};
 use dunlin_comm::collective::{Folder, Node};
 use dunlin_comm::{Buffer, Channel, Message, Outbox, Service};
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,6 @@ struct Parked {
 #[derive(Debug)]
 pub struct Shard {
     number: usize,
-    shards: usize,
     workers: usize,
     geometry: Vec<Geometry>,
     dense: bool,
@@ -149,10 +148,10 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Shard `number` of `shards` for `workers` workers and `lanes` lanes. `values` are the tables as they
+    /// Shard `number` for `workers` workers and `lanes` lanes. `values` are the tables as they
     /// start; shards in lock-step need none. `dense` where workers share memory with it.
     pub fn new(
-        (number, shards): (usize, usize),
+        number: usize,
         workers: usize,
         lanes: usize,
         geometry: Vec<Geometry>,
@@ -165,7 +164,6 @@ impl Shard {
         let (committed, pending, parked) = (vec![0; lanes], BTreeMap::new(), Vec::new());
         Shard {
             number,
-            shards,
             workers,
             geometry,
             dense,
@@ -286,18 +284,6 @@ impl Shard {
         let (shard, committed) = (self.number as u16, self.committed.clone());
         let head = FromShard::Fresh { shard, table, version: self.version, committed, answer, chunks };
         (worker, FROM_SHARD, Message::shared(&head, body))
-    }
-
-    /// Whom the slowest lanes keep waiting, for messages: "lane 3 (clock 41)".
-    pub fn slowest_lane(&self) -> String {
-        let slowest = self.slowest();
-        let lane = self.committed.iter().position(|clock| *clock == slowest).unwrap_or(0);
-        format!("lane {lane} (clock {slowest})")
-    }
-
-    /// True if this shard owns `chunk` of `table`.
-    pub fn owns(&self, table: usize, chunk: usize) -> bool {
-        shard_of(table, chunk, self.shards) == self.number
     }
 
     fn handle_message(&mut self, message: &mut Message, out: &mut Outbox) -> Result<()> {

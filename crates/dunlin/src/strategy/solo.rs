@@ -31,6 +31,10 @@ impl Strategy for Solo {
         Ok(())
     }
 
+    fn blocked_seconds(&self) -> f64 {
+        0.0
+    }
+
     fn report(&self) -> Report {
         Report::default()
     }

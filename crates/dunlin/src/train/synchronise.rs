@@ -57,6 +57,7 @@ impl<A: Algorithm> Worker<'_, A> {
                 bytes_sent,
             });
         }
+        self.metrics = Some(named.clone());
         self.check_divergence(&named)?;
         let mut decision = self.decide(&metrics, &named, is_interrupted)?;
         let decided = self.comm.broadcast(0, Message::new(&(self.seconds, &decision), Buffer::new()))?;
@@ -261,8 +262,11 @@ impl<A: Algorithm> Worker<'_, A> {
 
     /// Brings the rows of example tables to rank 0, saves the model, and says what came out.
     pub(super) fn finish(mut self, reason: String) -> Result<Outcome> {
-        let metrics = self.evaluate()?;
-        let metrics = metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+        // Nothing has changed since the last evaluation; there is none if the run was over before it began.
+        let metrics = match self.metrics.take() {
+            Some(metrics) => metrics,
+            None => self.evaluate()?.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+        };
         let Gathered { workers, report, bytes_sent, .. } = self.gather_times()?;
         let own: Vec<_> =
             self.lanes.iter().flat_map(|l| LaneState::take_rows(&self.params, l.rows.clone())).collect();
