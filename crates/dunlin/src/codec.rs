@@ -1,17 +1,20 @@
-//! How chunks of numbers travel: dense, as rows, as pairs, or as narrow integers, whichever is smallest.
+//! Parts: numbers for some chunks of some tables, each chunk written down dense, as rows, as pairs, or as narrow
+//! integers, whichever is smallest. In memory and on the wire they are the same bytes.
 //!
 //! ```text
-//! dense   all numbers as they are
-//! rows    one bit per row (u8 each 8 rows), then the rows that are not all zero
-//! pairs   u32 count, count x u16 position, then count numbers        (positions count within the chunk)
-//! narrow8 integers of -128..=127, one byte each
-//! narrow16 integers of -32768..=32767, two bytes each
+//! dense    all numbers as they are
+//! rows     one bit a row (u8 for 8 rows), then the rows that are not all zero
+//! pairs    u32 count, count x u16 position, then count numbers       (positions count within the chunk)
+//! pairs8   the same with integers of -128..=127, one byte each
+//! narrow8  all numbers, as integers of -128..=127, one byte each
+//! narrow16 all numbers, as integers of -32768..=32767, two bytes each
 //! ```
-//! Pairs of integers carry narrow numbers where all of them fit. The choice changes bytes, never values.
+//! Every piece starts at a multiple of 8 bytes. The choice changes bytes, never values.
 
 use crate::table::{Element, Type};
-use crate::update::{Entry, Geometry, Part, with_type};
+use crate::update::{Geometry, with_type};
 use crate::{Error, Result};
+use dunlin_comm::collective::{Folder, Node};
 use dunlin_comm::{Buffer, Message};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -33,78 +36,296 @@ pub enum Encoding {
     Narrow16,
 }
 
-/// A chunk in an encoded body.
+/// Where a chunk's numbers are in the body of a [`Part`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Encoded {
-    /// Which chunk, and the byte where it starts.
-    pub entry: Entry,
-    /// How it is written.
+pub struct Entry {
+    /// Table number.
+    pub table: u16,
+    /// Chunk number.
+    pub chunk: u32,
+    /// Byte where the numbers start.
+    pub offset: u32,
+    /// How they are written.
     pub encoding: Encoding,
 }
 
-/// Writes `part` down, each chunk in its smallest form.
-pub fn encode(part: &Part, geometry: &[Geometry]) -> (Vec<Encoded>, Buffer) {
-    let mut body = Buffer::new();
-    body.reserve(part.body.len() + 64 * part.entries.len()); // no form is larger than dense
-    let encoded = part.entries.iter().map(|entry| {
-        let table = &geometry[usize::from(entry.table)];
-        let (encoding, offset) = with_type!(table.element, T => {
-            encode_chunk::<T>(part.numbers::<T>(entry, geometry).unwrap_or_default(), table.stride, &mut body)
-        });
-        Encoded { entry: Entry { offset: offset as u32, ..*entry }, encoding }
-    });
-    (encoded.collect(), body)
+impl Entry {
+    /// What entries are sorted by.
+    pub fn key(&self) -> (u16, u32) {
+        (self.table, self.chunk)
+    }
 }
 
-/// Reads back what [`encode`] wrote. Every length and index is checked.
-///
-/// # Errors
-/// A message that names the sender and what is wrong.
-pub fn decode(message: &Message, encoded: &[Encoded], geometry: &[Geometry]) -> Result<Part> {
-    let mut body = Buffer::new();
-    let mut entries = Vec::with_capacity(encoded.len().min(1 << 20));
-    let mut total = 0;
-    let mut last = None;
-    for entry in encoded.iter().map(|chunk| chunk.entry) {
-        let table = check(message, &entry, geometry)?;
-        if last.replace(entry.key()).is_some_and(|last| last >= entry.key()) {
-            return Err(bad(message, &entry, "chunks must ascend")); // which bounds what a message makes us hold
+/// Numbers for some chunks of some tables: updates, or values. Entries ascend by (table, chunk).
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// The chunks.
+    pub entries: Vec<Entry>,
+    /// Their numbers.
+    pub body: Arc<Buffer>,
+}
+
+impl Part {
+    /// The part that `message` carries, once every length and index in it has been checked.
+    ///
+    /// # Errors
+    /// A message that names the sender and what is wrong.
+    pub fn received(message: &mut Message, entries: Vec<Entry>, geometry: &[Geometry]) -> Result<Part> {
+        let mut last = None;
+        for entry in &entries {
+            let table = geometry.get(usize::from(entry.table));
+            let Some(table) = table.filter(|table| (entry.chunk as usize) < table.chunks) else {
+                return Err(bad(message, entry, "there is no such chunk"));
+            };
+            if last.replace(entry.key()).is_some_and(|last| last >= entry.key()) {
+                return Err(bad(message, entry, "chunks must ascend"));
+            }
+            let sound = with_type!(table.element, T => {
+                Numbers::<T>::read(&message.body, entry, table).is_some_and(|numbers| {
+                    numbers.fits(table.elements(entry.chunk as usize).len())
+                })
+            });
+            if !sound {
+                return Err(bad(message, entry, "its numbers are not all there"));
+            }
         }
-        total += 64 + table.elements(entry.chunk as usize).len() * table.element.bytes();
+        Ok(Part { entries, body: std::mem::take(&mut message.body) })
     }
-    body.reserve(total);
-    for chunk in encoded {
-        let entry = chunk.entry;
-        let table = check(message, &entry, geometry)?;
-        let offset = with_type!(table.element, T => decode_chunk::<T>(message, chunk, table, &mut body));
-        let offset = offset.ok_or_else(|| bad(message, &entry, "its numbers are not all there"))?;
-        entries.push(Entry { offset: offset as u32, ..entry });
-    }
-    Ok(Part { entries, body: Arc::new(body) })
-}
 
-/// Checks that all chunks of a dense part exist and are all there.
-///
-/// # Errors
-/// As [`decode`].
-pub fn check_dense(message: &Message, entries: &[Entry], geometry: &[Geometry]) -> Result<()> {
-    for entry in entries {
-        let table = check(message, entry, geometry)?;
-        let bytes = table.elements(entry.chunk as usize).len() * table.element.bytes();
-        if entry.offset as usize + bytes > message.body.len() || entry.offset % 8 != 0 {
-            return Err(bad(message, entry, "its numbers are not all there"));
-        }
+    /// The numbers of `entry`, if they are of type `T` and all there.
+    pub fn numbers<T: Element>(&self, entry: &Entry, geometry: &[Geometry]) -> Option<Numbers<'_, T>> {
+        Numbers::read(&self.body, entry, geometry.get(usize::from(entry.table))?)
     }
-    Ok(())
-}
 
-fn check<'a>(message: &Message, entry: &Entry, geometry: &'a [Geometry]) -> Result<&'a Geometry> {
-    let table = geometry.get(usize::from(entry.table)).filter(|table| (entry.chunk as usize) < table.chunks);
-    table.ok_or_else(|| bad(message, entry, "there is no such chunk"))
+    /// Bytes that its chunks would have if all numbers were written down.
+    pub fn dense_bytes(&self, geometry: &[Geometry]) -> usize {
+        let bytes = |entry: &Entry| {
+            let table = &geometry[usize::from(entry.table)];
+            table.elements(entry.chunk as usize).len() * table.element.bytes()
+        };
+        self.entries.iter().map(bytes).sum()
+    }
 }
 
 fn bad(message: &Message, entry: &Entry, what: &str) -> Error {
     Error::Comm(message.bad(format!("chunk {} of table {}: {what}", entry.chunk, entry.table)))
+}
+
+/// The numbers of one chunk, as they are written down.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a, T> {
+    /// All of them.
+    Dense(&'a [T]),
+    /// A bit for each row, and those rows of `stride` numbers whose bit is set.
+    Rows(&'a [u8], &'a [T], usize),
+    /// Positions, and the numbers there; zero elsewhere.
+    Pairs(&'a [u16], &'a [T]),
+    /// Positions, and the integers there; zero elsewhere.
+    Pairs8(&'a [u16], &'a [i8]),
+    /// All of them, narrow.
+    Narrow8(&'a [i8]),
+    /// All of them, narrow.
+    Narrow16(&'a [i16]),
+}
+
+impl<'a, T: Element> Numbers<'a, T> {
+    fn read(body: &'a Buffer, entry: &Entry, table: &Geometry) -> Option<Numbers<'a, T>> {
+        let (at, count) = (entry.offset as usize, table.elements(entry.chunk as usize).len());
+        let integers = T::TYPE == Type::I32;
+        if table.element != T::TYPE {
+            return None;
+        }
+        let pairs = || {
+            let filled = *body.slice::<u32>(at, 1)?.first()? as usize;
+            let values = (at + 8).checked_add(filled.checked_mul(2)?)?.checked_next_multiple_of(8)?;
+            Some((body.slice::<u16>(at + 8, filled)?, values, filled))
+        };
+        match entry.encoding {
+            Encoding::Dense => body.slice(at, count).map(Numbers::Dense),
+            Encoding::Narrow8 if integers => body.slice(at, count).map(Numbers::Narrow8),
+            Encoding::Narrow16 if integers => body.slice(at, count).map(Numbers::Narrow16),
+            Encoding::Pairs8 if integers => {
+                pairs().and_then(|(places, at, n)| Some(Numbers::Pairs8(places, body.slice(at, n)?)))
+            }
+            Encoding::Pairs => {
+                pairs().and_then(|(places, at, n)| Some(Numbers::Pairs(places, body.slice(at, n)?)))
+            }
+            Encoding::Rows => {
+                let bits = body.slice::<u8>(at, (count / table.stride).div_ceil(8))?;
+                let filled: usize = bits.iter().map(|bits| bits.count_ones() as usize).sum();
+                let rows = body.slice((at + bits.len()).next_multiple_of(8), filled * table.stride)?;
+                Some(Numbers::Rows(bits, rows, table.stride))
+            }
+            Encoding::Narrow8 | Encoding::Narrow16 | Encoding::Pairs8 => None,
+        }
+    }
+
+    /// True if every position is one of a chunk of `count` numbers. Lengths were checked when it was read.
+    fn fits(&self, count: usize) -> bool {
+        match self {
+            Numbers::Pairs(places, _) | Numbers::Pairs8(places, _) => {
+                usize::from(places.iter().fold(0, |most, at| most.max(*at))) < count.max(1)
+            }
+            Numbers::Rows(bits, _, stride) => {
+                let rows = count / stride;
+                count.is_multiple_of(*stride)
+                    && (rows.is_multiple_of(8) || bits.last().is_none_or(|last| last >> (rows % 8) == 0))
+            }
+            _ => true,
+        }
+    }
+
+    /// Adds them to `sums`, the numbers of the whole chunk.
+    pub fn add_to(&self, sums: &mut [T]) {
+        match self {
+            Numbers::Dense(numbers) => {
+                sums.iter_mut().zip(*numbers).for_each(|(sum, number)| *sum = sum.plus(*number));
+            }
+            Numbers::Narrow8(numbers) => add_narrow(sums, numbers),
+            Numbers::Narrow16(numbers) => add_narrow(sums, numbers),
+            _ => {
+                self.each_filled(|at, number| {
+                    if let Some(sum) = sums.get_mut(at) {
+                        *sum = sum.plus(number);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Puts them over `values`, the numbers of the whole chunk.
+    pub fn copy_to(&self, values: &mut [T]) {
+        match self {
+            Numbers::Dense(numbers) => values.copy_from_slice(numbers),
+            Numbers::Narrow8(numbers) => copy_narrow(values, numbers),
+            Numbers::Narrow16(numbers) => copy_narrow(values, numbers),
+            _ => {
+                values.fill(T::zeroed());
+                self.each_filled(|at, number| {
+                    if let Some(value) = values.get_mut(at) {
+                        *value = number;
+                    }
+                });
+            }
+        }
+    }
+
+    /// If most numbers are zero and not written down: calls `out(position, number)` for the others and returns
+    /// true.
+    pub fn each_filled(&self, mut out: impl FnMut(usize, T)) -> bool {
+        match self {
+            Numbers::Pairs(places, numbers) => {
+                places.iter().zip(*numbers).for_each(|(at, number)| out(usize::from(*at), *number));
+            }
+            Numbers::Pairs8(places, numbers) => {
+                let pairs = places.iter().zip(*numbers);
+                pairs.for_each(|(at, number)| out(usize::from(*at), T::from_i32(i32::from(*number))));
+            }
+            Numbers::Rows(bits, rows, stride) => {
+                let filled = (0..bits.len() * 8).filter(|row| bits[row / 8] >> (row % 8) & 1 == 1);
+                for (row, numbers) in filled.zip(rows.chunks_exact(*stride)) {
+                    numbers.iter().enumerate().for_each(|(at, number)| out(row * stride + at, *number));
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Chunks of integers as such; a chunk of floats has none that are narrow.
+fn add_narrow<T: Element, N: Copy + Into<i32>>(sums: &mut [T], numbers: &[N]) {
+    sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum = sum.plus(T::from_i32((*number).into())));
+}
+
+fn copy_narrow<T: Element, N: Copy + Into<i32>>(values: &mut [T], numbers: &[N]) {
+    values.iter_mut().zip(numbers).for_each(|(value, number)| *value = T::from_i32((*number).into()));
+}
+
+/// What takes chunks one after the other, in ascending order.
+pub trait Sink {
+    /// Takes the numbers of one chunk.
+    fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>);
+}
+
+/// Writes a [`Part`], chunk by chunk.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    geometry: &'a [Geometry],
+    entries: Vec<Entry>,
+    body: Buffer,
+    scratch: Buffer,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer into the memory of `spare`: fresh memory costs as much as the work.
+    pub fn new(geometry: &'a [Geometry], mut spare: Buffer) -> Writer<'a> {
+        spare.clear();
+        Writer { geometry, entries: Vec::new(), body: spare, scratch: Buffer::new() }
+    }
+
+    /// Writes all numbers of a chunk in the smallest form, which it returns. Chunks must come in ascending order.
+    pub fn chunk<T: Element>(&mut self, table: usize, chunk: usize, numbers: &[T]) -> Encoding {
+        let stride = self.geometry[table].stride;
+        let encoding = choose(numbers, stride);
+        let body = &mut self.body;
+        let offset = match (encoding, integers(numbers)) {
+            (Encoding::Narrow8, Some(numbers)) => narrow::<i8>(body, numbers, |number| number as i8),
+            (Encoding::Narrow16, Some(numbers)) => narrow::<i16>(body, numbers, |number| number as i16),
+            (Encoding::Rows, _) => write_rows(body, numbers, stride),
+            (Encoding::Pairs | Encoding::Pairs8, _) => {
+                let mut places = Vec::with_capacity(numbers.len() / 2);
+                let zero = T::zeroed();
+                places.extend((0..=u16::MAX).zip(numbers).filter(|(_, n)| **n != zero).map(|(at, _)| at));
+                let offset = write_places(body, &places);
+                let place = |at: &u16| usize::from(*at);
+                match (encoding, integers(numbers)) {
+                    (Encoding::Pairs8, Some(numbers)) => {
+                        gather(body, places.iter().map(|at| numbers[place(at)] as i8))
+                    }
+                    _ => gather(body, places.iter().map(|at| numbers[place(at)])),
+                }
+                offset
+            }
+            _ => body.extend(numbers),
+        };
+        self.enter(table, chunk, offset, encoding);
+        encoding
+    }
+
+    /// Writes single numbers of a chunk: `numbers[i]` at `places[i]` within it, ascending.
+    pub fn pairs<T: Element>(&mut self, table: usize, chunk: usize, places: &[u16], numbers: &[T]) {
+        let offset = write_places(&mut self.body, places);
+        self.body.extend(numbers);
+        self.enter(table, chunk, offset, Encoding::Pairs);
+    }
+
+    fn enter(&mut self, table: usize, chunk: usize, offset: usize, encoding: Encoding) {
+        let (table, chunk, offset) = (table as u16, chunk as u32, offset as u32);
+        self.entries.push(Entry { table, chunk, offset, encoding });
+    }
+
+    /// The part.
+    pub fn finish(self) -> Part {
+        Part { entries: self.entries, body: Arc::new(self.body) }
+    }
+}
+
+impl Sink for Writer<'_> {
+    fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>) {
+        if let Numbers::Dense(numbers) = numbers {
+            self.chunk(table, chunk, numbers);
+            return;
+        }
+        let count = self.geometry[table].elements(chunk).len();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.resize(count * size_of::<T>());
+        if let Some(dense) = scratch.slice_mut::<T>(0, count) {
+            numbers.copy_to(dense);
+            self.chunk(table, chunk, &*dense);
+        }
+        self.scratch = scratch;
+    }
 }
 
 /// The numbers as integers, if they are.
@@ -116,7 +337,7 @@ fn integers<T: Element>(numbers: &[T]) -> Option<&[i32]> {
 fn choose<T: Element>(numbers: &[T], stride: usize) -> Encoding {
     let zero = T::zeroed();
     let size = size_of::<T>();
-    let filled = numbers.iter().map(|number| usize::from(*number != zero)).sum::<usize>();
+    let filled: usize = numbers.chunks(1 << 14).map(|numbers| count_filled(numbers, zero)).sum();
     // Integers without their sign bit repeated: at most 127 and 32767 fit one and two bytes.
     let largest = integers(numbers).map(|numbers| numbers.iter().fold(0, |most, n| most | (n ^ (n >> 31))));
     let fits =
@@ -126,181 +347,162 @@ fn choose<T: Element>(numbers: &[T], stride: usize) -> Encoding {
         true => numbers.chunks(stride).filter(|row| row.iter().any(|number| *number != zero)).count(),
         false => numbers.len() / stride,
     };
+    let has_places = numbers.len() <= 1 << 16;
     let forms = [
         (Encoding::Dense, size_of_val(numbers)),
         (Encoding::Narrow8, fits(127, numbers.len())),
         (Encoding::Narrow16, fits(32767, 2 * numbers.len())),
-        (Encoding::Pairs8, if numbers.len() <= 1 << 16 { fits(127, 16 + 3 * filled) } else { usize::MAX }),
-        (Encoding::Pairs, if numbers.len() <= 1 << 16 { 16 + (2 + size) * filled } else { usize::MAX }),
+        (Encoding::Pairs8, if has_places { fits(127, 16 + 3 * filled) } else { usize::MAX }),
+        (Encoding::Pairs, if has_places { 16 + (2 + size) * filled } else { usize::MAX }),
         (Encoding::Rows, if whole_rows { 16 + rows / 8 + rows * stride * size } else { usize::MAX }),
     ];
     forms.iter().min_by_key(|(_, bytes)| *bytes).map_or(Encoding::Dense, |(form, _)| *form)
 }
 
-fn encode_chunk<T: Element>(numbers: &[T], stride: usize, body: &mut Buffer) -> (Encoding, usize) {
-    let zero = T::zeroed();
-    let encoding = choose(numbers, stride);
-    let offset = match (encoding, integers(numbers)) {
-        (Encoding::Narrow8, Some(numbers)) => {
-            body.extend(&numbers.iter().map(|n| *n as i8).collect::<Vec<_>>())
-        }
-        (Encoding::Narrow16, Some(numbers)) => {
-            body.extend(&numbers.iter().map(|n| *n as i16).collect::<Vec<_>>())
-        }
-        (Encoding::Rows, _) => encode_rows(numbers, stride, body),
-        (Encoding::Pairs | Encoding::Pairs8, _) => {
-            let mut at = Vec::with_capacity(numbers.len());
-            at.extend((0..=u16::MAX).zip(numbers).filter(|(_, n)| **n != zero).map(|(at, _)| at));
-            let offset = body.extend(&[at.len() as u32]);
-            body.extend(&at);
-            match (encoding, integers(numbers)) {
-                (Encoding::Pairs8, Some(numbers)) => {
-                    body.extend(&at.iter().map(|at| numbers[usize::from(*at)] as i8).collect::<Vec<_>>())
-                }
-                _ => body.extend(&at.iter().map(|at| numbers[usize::from(*at)]).collect::<Vec<_>>()),
-            };
-            offset
-        }
-        _ => body.extend(numbers),
-    };
-    (encoding, offset)
+/// How many of at most 65,535 numbers are not zero, in a loop that vectorises.
+fn count_filled<T: Element>(numbers: &[T], zero: T) -> usize {
+    usize::from(numbers.iter().fold(0u16, |count, number| count + u16::from(*number != zero)))
 }
 
-fn encode_rows<T: Element>(numbers: &[T], stride: usize, body: &mut Buffer) -> usize {
+fn narrow<N: bytemuck::Pod>(body: &mut Buffer, numbers: &[i32], to: impl Fn(i32) -> N) -> usize {
+    let offset = body.len().next_multiple_of(8);
+    body.resize(offset + numbers.len() * size_of::<N>());
+    if let Some(place) = body.slice_mut::<N>(offset, numbers.len()) {
+        place.iter_mut().zip(numbers).for_each(|(narrow, number)| *narrow = to(*number));
+    }
+    offset
+}
+
+fn write_places(body: &mut Buffer, places: &[u16]) -> usize {
+    let offset = body.extend(&[places.len() as u32, 0]);
+    body.extend(places);
+    offset
+}
+
+fn gather<N: bytemuck::Pod>(body: &mut Buffer, numbers: impl ExactSizeIterator<Item = N>) {
+    let (offset, count) = (body.len().next_multiple_of(8), numbers.len());
+    body.resize(offset + count * size_of::<N>());
+    let place = body.slice_mut::<N>(offset, count).unwrap_or_default();
+    place.iter_mut().zip(numbers).for_each(|(place, number)| *place = number);
+}
+
+fn write_rows<T: Element>(body: &mut Buffer, numbers: &[T], stride: usize) -> usize {
     let zero = T::zeroed();
     let filled: Vec<bool> = numbers.chunks(stride).map(|row| row.iter().any(|n| *n != zero)).collect();
     let mut bits = vec![0u8; filled.len().div_ceil(8)];
     filled.iter().enumerate().for_each(|(row, filled)| bits[row / 8] |= u8::from(*filled) << (row % 8));
     let offset = body.extend(&bits);
-    for (row, _) in numbers.chunks(stride).zip(&filled).filter(|(_, filled)| **filled) {
-        body.extend(row);
-    }
+    let start = body.len().next_multiple_of(8);
+    let count = filled.iter().filter(|filled| **filled).count() * stride;
+    body.resize(start + count * size_of::<T>());
+    let place = body.slice_mut::<T>(start, count).unwrap_or_default();
+    let rows = numbers.chunks(stride).zip(&filled).filter(|(_, filled)| **filled);
+    place.chunks_exact_mut(stride).zip(rows).for_each(|(place, (row, _))| place.copy_from_slice(row));
     offset
 }
 
-fn decode_chunk<T: Element>(
-    message: &Message,
-    chunk: &Encoded,
-    table: &Geometry,
-    into: &mut Buffer,
-) -> Option<usize> {
-    let body = &message.body;
-    let count = table.elements(chunk.entry.chunk as usize).len();
-    let at = chunk.entry.offset as usize;
-    let start = into.len().next_multiple_of(64);
-    into.resize(start + count * size_of::<T>());
-    let numbers = into.slice_mut::<T>(start, count)?;
-    match chunk.encoding {
-        Encoding::Dense => numbers.copy_from_slice(body.slice::<T>(at, count)?),
-        Encoding::Narrow8 => {
-            widen(numbers, body.slice::<i8>(at, count)?)?;
-        }
-        Encoding::Narrow16 => {
-            widen(numbers, body.slice::<i16>(at, count)?)?;
-        }
-        Encoding::Rows => {
-            numbers.fill(T::zeroed());
-            let rows = count / table.stride;
-            let bits = body.slice::<u8>(at, rows.div_ceil(8))?;
-            let mut at = at + bits.len();
-            for (row, numbers) in numbers.chunks_exact_mut(table.stride).enumerate() {
-                if bits[row / 8] >> (row % 8) & 1 == 1 {
-                    at = at.next_multiple_of(8);
-                    numbers.copy_from_slice(body.slice::<T>(at, table.stride)?);
-                    at += size_of_val(numbers);
+/// Adds parts along the lane tree: those of neighbours first, so that floats come out the same whoever adds.
+/// Chunk by chunk, so that numbers stay in the nearest caches. `parts` cover different lanes, in their order, and
+/// all belong below one node of the tree over `lanes`.
+pub fn add_up(parts: &[(Node, Part)], lanes: usize, geometry: &[Geometry], sink: &mut impl Sink) {
+    let mut next = vec![0; parts.len()];
+    let mut spare = Vec::new();
+    loop {
+        let heads = parts.iter().zip(&next).filter_map(|((_, part), next)| part.entries.get(*next));
+        let Some(key) = heads.map(Entry::key).min() else { return };
+        let (table, chunk) = (usize::from(key.0), key.1 as usize);
+        with_type!(geometry[table].element, T => {
+            let mut folder = Folder::new(lanes);
+            for ((node, part), next) in parts.iter().zip(&mut next) {
+                let entry = part.entries.get(*next).filter(|entry| entry.key() == key);
+                *next += usize::from(entry.is_some());
+                let sum = entry.and_then(|entry| part.numbers::<T>(entry, geometry)).map_or(Sum::Nothing, Sum::One);
+                folder.push(*node, sum, |left, right| left.add(right, geometry[table].elements(chunk).len(), &mut spare));
+            }
+            for (_, sum) in folder.into_parts() {
+                match sum {
+                    Sum::Nothing => {}
+                    Sum::One(numbers) => sink.take(table, chunk, numbers),
+                    Sum::Many(buffer) => {
+                        let count = geometry[table].elements(chunk).len();
+                        if let Some(numbers) = buffer.slice::<T>(0, count) {
+                            sink.take(table, chunk, Numbers::Dense(numbers));
+                        }
+                        spare.push(buffer);
+                    }
                 }
             }
-        }
-        Encoding::Pairs | Encoding::Pairs8 => {
-            numbers.fill(T::zeroed());
-            let filled = *body.slice::<u32>(at, 1)?.first()? as usize;
-            let positions = body.slice::<u16>(at + 8, filled)?;
-            let values = (at + 8 + 2 * filled).next_multiple_of(8);
-            if chunk.encoding == Encoding::Pairs8 {
-                for (at, value) in positions.iter().zip(body.slice::<i8>(values, filled)?) {
-                    *numbers.get_mut(usize::from(*at))? = T::from_f64(f64::from(*value));
-                }
-            } else {
-                for (at, value) in positions.iter().zip(body.slice::<T>(values, filled)?) {
-                    *numbers.get_mut(usize::from(*at))? = *value;
-                }
-            }
-        }
+        });
     }
-    Some(start)
 }
 
-/// Puts narrow integers into a chunk of integers; `None` if it is none.
-fn widen<T: Element, N: Copy + Into<i32>>(numbers: &mut [T], narrow: &[N]) -> Option<()> {
-    if T::TYPE != Type::I32 {
-        return None;
+/// The sum of one chunk over some lanes.
+enum Sum<'a, T> {
+    Nothing,
+    One(Numbers<'a, T>),
+    Many(Buffer),
+}
+
+impl<T: Element> Sum<'_, T> {
+    /// Adds `right`, both being sums of a chunk of `count` numbers.
+    fn add(&mut self, right: Self, count: usize, spare: &mut Vec<Buffer>) {
+        if matches!(right, Sum::Nothing) {
+            return;
+        }
+        let mut buffer = match std::mem::replace(self, Sum::Nothing) {
+            Sum::Nothing => {
+                *self = right;
+                return;
+            }
+            Sum::Many(buffer) => buffer,
+            Sum::One(numbers) => {
+                let mut buffer = spare.pop().unwrap_or_default();
+                buffer.resize(count * size_of::<T>());
+                buffer.slice_mut(0, count).into_iter().for_each(|sums| numbers.copy_to(sums));
+                buffer
+            }
+        };
+        if let Some(sums) = buffer.slice_mut::<T>(0, count) {
+            match &right {
+                Sum::One(numbers) => numbers.add_to(sums),
+                Sum::Many(right) => {
+                    right.slice(0, count).into_iter().for_each(|n| Numbers::Dense(n).add_to(sums))
+                }
+                Sum::Nothing => {}
+            }
+        }
+        if let Sum::Many(buffer) = right {
+            spare.push(buffer);
+        }
+        *self = Sum::Many(buffer);
     }
-    let numbers: &mut [i32] = bytemuck::cast_slice_mut(numbers);
-    numbers.iter_mut().zip(narrow).for_each(|(number, narrow)| *number = (*narrow).into());
-    Some(())
+}
+
+/// Adds up neighbouring lanes' parts as far as the lane tree goes: what is left are the largest subtrees that
+/// `parts`, in the order of their lanes, cover.
+pub fn add_neighbours(
+    parts: Vec<(Node, Part)>,
+    lanes: usize,
+    geometry: &[Geometry],
+    spare: &mut Vec<Buffer>,
+) -> Vec<(Node, Part)> {
+    let mut groups = Folder::new(lanes);
+    for (node, part) in parts {
+        groups.push(node, vec![(node, part)], |left, mut right| left.append(&mut right));
+    }
+    let added = groups.into_parts().into_iter().map(|(node, mut group)| {
+        if group.len() == 1
+            && let Some((_, part)) = group.pop()
+        {
+            return (node, part);
+        }
+        let mut writer = Writer::new(geometry, spare.pop().unwrap_or_default());
+        add_up(&group, lanes, geometry, &mut writer);
+        spare.extend(group.into_iter().filter_map(|(_, part)| Arc::into_inner(part.body)));
+        (node, writer.finish())
+    });
+    added.collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::TableSpec;
-    use crate::rng::stream;
-
-    /// Random chunks of every density and size of number come back as they went, in every element type.
-    #[test]
-    fn chunks_come_back_as_they_went() {
-        let mut seen = std::collections::BTreeSet::new();
-        for seed in 0..300u64 {
-            let mut rng = stream(seed, "codec-test", &[]);
-            let element = [Type::F32, Type::F64, Type::I32][seed as usize % 3];
-            let spec = TableSpec::new("t", 1 + rng.below(700), 1 + rng.below(90)).element(element);
-            let geometry = [Geometry::new(&spec)];
-            let density = [0.0, 0.01, 0.3, 1.0][rng.below(4)];
-            let (clustered, scale) = (rng.below(2) == 1, [1.0, 100.0, 30_000.0, 1e9][rng.below(4)]);
-            let (mut entries, mut body) = (Vec::new(), Buffer::new());
-            for chunk in 0..geometry[0].chunks {
-                let count = geometry[0].elements(chunk).len();
-                let offset = with_type!(element, T => {
-                    let numbers: Vec<T> = (0..count).map(|at| {
-                        let filled = if clustered { (at / spec.stride()) as f64 / 700.0 < density } else { rng.unit() < density };
-                        let number = (2.0 * rng.unit() - 1.0) * scale;
-                        <T as Element>::from_f64(if filled { number } else { 0.0 })
-                    }).collect();
-                    body.extend(&numbers)
-                });
-                entries.push(Entry { table: 0, chunk: chunk as u32, offset: offset as u32 });
-            }
-            let part = Part { entries, body: Arc::new(body) };
-            let (encoded, bytes) = encode(&part, &geometry);
-            assert!(bytes.len() <= part.body.len() + 64, "seed {seed}: larger than dense");
-            seen.extend(encoded.iter().map(|chunk| format!("{:?}", chunk.encoding)));
-            let back = decode(&Message::new(&(), bytes), &encoded, &geometry).unwrap();
-            for (a, b) in part.entries.iter().zip(&back.entries) {
-                assert_eq!(a.key(), b.key(), "seed {seed}");
-                with_type!(element, T => {
-                    assert_eq!(part.numbers::<T>(a, &geometry), back.numbers::<T>(b, &geometry), "seed {seed}");
-                });
-            }
-        }
-        assert_eq!(seen.len(), 6, "every encoding was used: {seen:?}");
-    }
-
-    /// A body that is cut short or a chunk that does not exist is refused, never a panic.
-    #[test]
-    fn refuses_what_is_not_all_there() {
-        let spec = TableSpec::new("t", 40, 20);
-        let geometry = [Geometry::new(&spec)];
-        let numbers: Vec<f32> =
-            (0..40 * spec.stride()).map(|n| if n % 7 == 0 { n as f32 } else { 0.0 }).collect();
-        let entry = Entry { table: 0, chunk: 0, offset: 0 };
-        let part = Part { entries: vec![entry], body: Arc::new(Buffer::from(&numbers[..])) };
-        let (encoded, bytes) = encode(&part, &geometry);
-        for length in 0..bytes.len() {
-            let cut = Message::new(&(), Buffer::from(&bytes.bytes()[..length]));
-            assert!(decode(&cut, &encoded, &geometry).is_err(), "{length} of {} bytes", bytes.len());
-        }
-        let missing = Encoded { entry: Entry { chunk: 9, ..entry }, encoding: Encoding::Dense };
-        let error = decode(&Message::new(&(), bytes), &[missing], &geometry).unwrap_err();
-        assert!(error.to_string().contains("chunk 9 of table 0: there is no such chunk"), "{error}");
-    }
-}
+mod tests;

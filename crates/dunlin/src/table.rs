@@ -159,6 +159,8 @@ pub struct Replica {
     pub base: Storage,
     /// Per row: 1 if it was written in this clock.
     pub touched: Vec<u8>,
+    /// Per chunk: true if it still holds a taken update that the sum of all lanes is to replace; empty if none does.
+    pub left: Vec<bool>,
     /// True if updates must be known.
     pub tracked: bool,
 }
@@ -170,7 +172,7 @@ impl Replica {
         let values = Storage::zeroed(spec.element, length);
         let base = Storage::zeroed(spec.element, if tracked { length } else { 0 });
         let touched = vec![0; spec.rows];
-        Replica { spec, values, base, touched, tracked }
+        Replica { spec, values, base, touched, left: Vec::new(), tracked }
     }
 
     /// Sets rows `rows` to the table's start; each depends on (seed, table, row) alone.

@@ -15,7 +15,7 @@ use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
 use crate::serial::{block_order, share};
 use crate::strategy::allreduce::AllReduce;
-use crate::strategy::ps::{ParameterServer, install_shard};
+use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
 use crate::strategy::solo::Solo;
 use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Params, Replica};
@@ -104,8 +104,8 @@ fn serve<A: Algorithm>(algorithm: &A, run: &Run, comm: &mut Comm) -> Result<Outc
     if let Some((found, _)) = resumed(run)? {
         found.load_tables(&mut params)?;
     }
-    let shards: Vec<usize> = (run.workers..comm.size()).collect();
-    install_shard(&run.strategy, comm, &params, run.workers, run.lanes, &shards, clock);
+    let shards = place_shards(&params, run.workers..comm.size());
+    install_shards(&run.strategy, comm, &params, run.workers, run.lanes, &shards, clock);
     comm.send(0, CONTROL, Message::default())?;
     while comm.recv_deadline(CONTROL, Some(0), comm.now() + Duration::from_secs(3600))?.is_none() {}
     Ok(Outcome::default())
@@ -267,7 +267,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         }
         let clock = self.clocks.clocks[0];
         if run.strategy == StrategySpec::AllReduce {
-            return Ok(Box::new(AllReduce::new(self.params.geometry(), run.lanes, clock)));
+            return Ok(Box::new(AllReduce::new(&self.params, &self.clocks, clock)));
         }
         let servers = if self.comm.rank() == 0 { run.workers..self.comm.size() } else { 0..0 };
         for server in servers.clone() {
@@ -283,7 +283,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             &self.params,
             run.workers,
             &self.clocks,
-            shards.collect(),
+            place_shards(&self.params, shards),
             clock,
         );
         Ok(Box::new(strategy))

@@ -2,14 +2,14 @@
 //!
 //! A table is cut into chunks of consecutive rows of about 64 KiB; a row wider than that is itself cut. Chunks
 //! are dealt to shards in turn (table number + chunk number, modulo the shards): as even as hashing at its best,
-//! also for tables of a few chunks. A chunk's update is dense while it is in memory; [`crate::codec`] shrinks it
-//! for the wire.
+//! also for tables of a few chunks. A chunk's update is written down in its smallest form while it is in the nearest
+//! cache ([`crate::codec`]) and stays in that form, in memory and on the wire, until it is added to a table.
 
+use crate::codec::{Encoding, Entry, Numbers, Part, Sink, Writer, add_up};
 use crate::table::{Axis, Element, Merge, Params, Replica, TableSpec, Type};
 use dunlin_comm::Buffer;
-use serde::{Deserialize, Serialize};
+use dunlin_comm::collective::Node;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Bytes that a chunk has at most.
 pub const CHUNK_BYTES: usize = 64 << 10;
@@ -86,26 +86,6 @@ pub fn shard_of(table: usize, chunk: usize, shards: usize) -> usize {
     (table + chunk) % shards
 }
 
-/// Where a chunk's numbers are in the body of a [`Part`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Table number.
-    pub table: u16,
-    /// Chunk number.
-    pub chunk: u32,
-    /// Byte where the numbers start.
-    pub offset: u32,
-}
-
-/// Numbers for some chunks of some tables: updates, or values. Entries ascend by (table, chunk).
-#[derive(Clone, Debug, Default)]
-pub struct Part {
-    /// The chunks.
-    pub entries: Vec<Entry>,
-    /// Their numbers, dense.
-    pub body: Arc<Buffer>,
-}
-
 /// Calls `$body` with `$t` the element type that `$tag` names.
 macro_rules! with_type {
     ($tag:expr, $t:ident => $body:expr) => {
@@ -127,48 +107,6 @@ macro_rules! with_type {
 }
 pub(crate) use with_type;
 
-impl Part {
-    /// Adds `right`'s numbers; chunks that `self` lacks are appended.
-    pub fn add(&mut self, right: &Part, geometry: &[Geometry]) {
-        let body = Arc::make_mut(&mut self.body);
-        let mut added = Vec::new();
-        let mut at = 0;
-        for entry in &right.entries {
-            while self.entries.get(at).is_some_and(|own| own.key() < entry.key()) {
-                at += 1;
-            }
-            let table = &geometry[usize::from(entry.table)];
-            let count = table.elements(entry.chunk as usize).len();
-            with_type!(table.element, T => {
-                let Some(numbers) = right.body.slice::<T>(entry.offset as usize, count) else { continue };
-                match self.entries.get(at).filter(|own| own.key() == entry.key()) {
-                    Some(own) => body.slice_mut::<T>(own.offset as usize, count).into_iter().for_each(|sum| {
-                        sum.iter_mut().zip(numbers).for_each(|(a, b)| *a = Element::plus(*a, *b));
-                    }),
-                    None => added.push(Entry { offset: body.extend(numbers) as u32, ..*entry }),
-                }
-            });
-        }
-        if !added.is_empty() {
-            self.entries.append(&mut added);
-            self.entries.sort_by_key(Entry::key);
-        }
-    }
-
-    /// The numbers of `entry`, if they are of type `T` and all there.
-    pub fn numbers<T: Element>(&self, entry: &Entry, geometry: &[Geometry]) -> Option<&[T]> {
-        let table = geometry.get(usize::from(entry.table)).filter(|table| table.element == T::TYPE)?;
-        self.body.slice(entry.offset as usize, table.elements(entry.chunk as usize).len())
-    }
-}
-
-impl Entry {
-    /// What entries are sorted by.
-    pub fn key(&self) -> (u16, u32) {
-        (self.table, self.chunk)
-    }
-}
-
 /// What becomes of the tables once a lane's updates have been taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
@@ -189,7 +127,7 @@ impl Params {
 
     /// Takes what was written since the last call as one [`Part`] per shard. Updates of tables with
     /// [`Merge::Mean`] are divided by the number of lanes. Tables on the example axis are no part of it. The
-    /// numbers go into buffers of `spare` as long as there are any: fresh memory costs as much as the work.
+    /// numbers go into buffers of `spare` as long as there are any.
     pub fn take_updates(
         &mut self,
         geometry: &[Geometry],
@@ -197,13 +135,10 @@ impl Params {
         afterwards: Afterwards,
         spare: &mut Vec<Buffer>,
     ) -> Vec<Part> {
-        let mut empty = || {
-            let mut buffer = spare.pop().unwrap_or_default();
-            buffer.clear();
-            buffer
-        };
-        let mut parts: Vec<(Vec<Entry>, Buffer)> = (0..shards).map(|_| (Vec::new(), empty())).collect();
+        let mut parts: Vec<Writer> =
+            (0..shards).map(|_| Writer::new(geometry, spare.pop().unwrap_or_default())).collect();
         let lanes = self.lanes;
+        let mut scratch = Buffer::new();
         for (number, (replica, table)) in self.replicas.iter_mut().zip(geometry).enumerate() {
             if !replica.tracked || replica.spec.axis == Axis::Example {
                 continue;
@@ -212,46 +147,49 @@ impl Params {
                 if !replica.touched[table.rows(chunk)].contains(&1) {
                     continue;
                 }
-                let (entries, body) = &mut parts[shard_of(number, chunk, shards)];
-                let offset = with_type!(table.element, T => take_chunk::<T>(replica, table, chunk, lanes, afterwards, body));
-                entries.push(Entry { table: number as u16, chunk: chunk as u32, offset: offset as u32 });
+                let part = &mut parts[shard_of(number, chunk, shards)];
+                with_type!(table.element, T => {
+                    let count = table.elements(chunk).len();
+                    scratch.resize(count * size_of::<T>());
+                    let Some(update) = scratch.slice_mut::<T>(0, count) else { continue };
+                    take_chunk::<T>(replica, table, chunk, lanes, update);
+                    let encoding = part.chunk(number, chunk, &*update);
+                    leave_chunk::<T>(replica, table, chunk, afterwards, encoding, update);
+                });
             }
             replica.touched.fill(0);
         }
-        parts.into_iter().map(|(entries, body)| Part { entries, body: Arc::new(body) }).collect()
+        parts.into_iter().map(Writer::finish).collect()
     }
 
-    /// Adds the numbers of `part` to the tables as they were at the start of the clock.
-    pub fn add(&mut self, part: &Part, geometry: &[Geometry]) {
-        for entry in &part.entries {
-            let table = geometry[usize::from(entry.table)];
-            let replica = &mut self.replicas[usize::from(entry.table)];
-            with_type!(table.element, T => {
-                combine::<T>(replica, table, part, geometry, entry, |a, b| *a = Element::plus(*a, b))
-            });
-        }
+    /// Adds the sum of `parts` along the lane tree to the tables as they were at the start of the clock.
+    pub fn add(&mut self, parts: &[(Node, Part)], geometry: &[Geometry]) {
+        let lanes = self.lanes;
+        add_up(parts, lanes, geometry, &mut Add { replicas: &mut self.replicas, geometry });
+    }
+
+    /// Adds the numbers of some chunks to the tables as they were at the start of the clock.
+    pub fn add_part(&mut self, part: &Part, keep: impl Fn(&Entry) -> bool, geometry: &[Geometry]) {
+        each_chunk(part, keep, geometry, &mut Add { replicas: &mut self.replicas, geometry });
     }
 
     /// Sets the chunks of `part` to its numbers.
     pub fn set(&mut self, part: &Part, geometry: &[Geometry]) {
-        for entry in &part.entries {
-            let table = geometry[usize::from(entry.table)];
-            let replica = &mut self.replicas[usize::from(entry.table)];
-            with_type!(table.element, T => combine::<T>(replica, table, part, geometry, entry, |a, b| *a = b));
-        }
+        each_chunk(part, |_| true, geometry, &mut Set { replicas: &mut self.replicas, geometry });
     }
 
-    /// The current numbers of the chunks that `wanted` names, as a part.
+    /// The current numbers of the chunks that `wanted` names, in ascending order, as a part.
     pub fn read(&self, wanted: impl Iterator<Item = (usize, usize)>, geometry: &[Geometry]) -> Part {
-        let (mut entries, mut body) = (Vec::new(), Buffer::new());
+        let mut writer = Writer::new(geometry, Buffer::new());
         for (table, chunk) in wanted {
             let range = geometry[table].elements(chunk);
-            let offset = with_type!(geometry[table].element, T => {
-                T::slot(&self.replicas[table].values).map_or(0, |values| body.extend(&values.as_slice()[range]))
+            with_type!(geometry[table].element, T => {
+                if let Some(values) = T::slot(&self.replicas[table].values) {
+                    writer.chunk(table, chunk, &values.as_slice()[range]);
+                }
             });
-            entries.push(Entry { table: table as u16, chunk: chunk as u32, offset: offset as u32 });
         }
-        Part { entries, body: Arc::new(body) }
+        writer.finish()
     }
 
     /// Takes the tables as they are for the start of the clock: for writes that are the same on all ranks.
@@ -270,6 +208,7 @@ impl Replica {
         if self.tracked {
             self.base = self.values.clone();
             self.touched.fill(0);
+            self.left.clear();
         }
     }
 }
@@ -285,66 +224,125 @@ fn settle_rows<T: Element>(replica: &mut Replica) {
     }
 }
 
-fn combine<T: Element>(
-    replica: &mut Replica,
-    table: Geometry,
-    part: &Part,
-    geometry: &[Geometry],
-    entry: &Entry,
-    op: impl Fn(&mut T, T),
-) {
-    let range = table.elements(entry.chunk as usize);
-    let Replica { values, base, tracked, .. } = replica;
-    let (Some(numbers), Some(values)) = (part.numbers::<T>(entry, geometry), T::slot_mut(values)) else {
-        return;
-    };
-    let values = &mut values.as_mut_slice()[range.clone()];
-    let Some(base) = T::slot_mut(base).filter(|_| *tracked) else {
-        values.iter_mut().zip(numbers).for_each(|(value, number)| op(value, *number));
-        return;
-    };
-    for ((value, base), number) in values.iter_mut().zip(&mut base.as_mut_slice()[range]).zip(numbers) {
-        op(base, *number);
-        *value = *base;
+/// Hands the chunks of `part` that are to be kept to `sink`.
+fn each_chunk(part: &Part, keep: impl Fn(&Entry) -> bool, geometry: &[Geometry], sink: &mut impl Sink) {
+    for entry in part.entries.iter().filter(|entry| keep(entry)) {
+        let table = usize::from(entry.table);
+        with_type!(geometry[table].element, T => {
+            if let Some(numbers) = part.numbers::<T>(entry, geometry) {
+                sink.take(table, entry.chunk as usize, numbers);
+            }
+        });
     }
 }
 
-/// Appends the update of one chunk to `body` and returns where it starts.
-fn take_chunk<T: Element>(
+/// Adds chunks to tables.
+struct Add<'a> {
+    replicas: &'a mut [Replica],
+    geometry: &'a [Geometry],
+}
+
+impl Sink for Add<'_> {
+    fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>) {
+        let range = self.geometry[table].elements(chunk);
+        let Replica { values, base, tracked, left, .. } = &mut self.replicas[table];
+        let Some(values) = T::slot_mut(values) else { return };
+        let values = &mut values.as_mut_slice()[range.clone()];
+        let Some(base) = T::slot_mut(base).filter(|_| *tracked) else {
+            numbers.add_to(values);
+            return;
+        };
+        let base = &mut base.as_mut_slice()[range];
+        let was_left = left.get_mut(chunk).is_some_and(std::mem::take);
+        let sparse = !was_left
+            && numbers.each_filled(|at, number| {
+                if let (Some(base), Some(value)) = (base.get_mut(at), values.get_mut(at)) {
+                    *base = base.plus(number);
+                    *value = *base;
+                }
+            });
+        if !sparse {
+            numbers.add_to(base);
+            values.copy_from_slice(base);
+        }
+    }
+}
+
+/// Sets chunks of tables.
+struct Set<'a> {
+    replicas: &'a mut [Replica],
+    geometry: &'a [Geometry],
+}
+
+impl Sink for Set<'_> {
+    fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>) {
+        let range = self.geometry[table].elements(chunk);
+        let Replica { values, base, tracked, .. } = &mut self.replicas[table];
+        let Some(values) = T::slot_mut(values) else { return };
+        let values = &mut values.as_mut_slice()[range.clone()];
+        numbers.copy_to(values);
+        if let Some(base) = T::slot_mut(base).filter(|_| *tracked) {
+            base.as_mut_slice()[range].copy_from_slice(values);
+        }
+    }
+}
+
+/// The part of each row of `chunk` that is in it (all of it, unless rows are wider than chunks): row, and its
+/// place in the table.
+fn rows_of(table: &Geometry, chunk: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let (elements, stride) = (table.elements(chunk), table.stride);
+    table
+        .rows(chunk)
+        .map(move |row| (row, (row * stride).max(elements.start)..((row + 1) * stride).min(elements.end)))
+}
+
+/// Puts the update of one chunk into `update`: zero in rows that were not touched.
+fn take_chunk<T: Element>(replica: &Replica, table: &Geometry, chunk: usize, lanes: usize, update: &mut [T]) {
+    let Replica { spec, values, base, touched, .. } = replica;
+    let (Some(values), Some(base)) = (T::slot(values), T::slot(base)) else { return };
+    let start = table.elements(chunk).start;
+    for (row, range) in rows_of(table, chunk) {
+        let update = &mut update[range.start - start..range.end - start];
+        if touched[row] == 0 {
+            update.fill(T::zeroed());
+            continue;
+        }
+        let (values, base) = (&values.as_slice()[range.clone()], &base.as_slice()[range]);
+        update.iter_mut().zip(values).zip(base).for_each(|((u, value), base)| *u = value.minus(*base));
+        if spec.merge == Merge::Mean {
+            update.iter_mut().for_each(|update| *update = update.divided(lanes));
+        }
+    }
+}
+
+/// Leaves one chunk as `afterwards` says, its update having been taken.
+fn leave_chunk<T: Element>(
     replica: &mut Replica,
     table: &Geometry,
     chunk: usize,
-    lanes: usize,
     afterwards: Afterwards,
-    body: &mut Buffer,
-) -> usize {
-    let Replica { spec, values, base, touched, .. } = replica;
-    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return 0 };
-    let elements = table.elements(chunk);
-    let offset = body.len().next_multiple_of(64);
-    body.resize(offset + elements.len() * size_of::<T>());
-    let Some(updates) = body.slice_mut::<T>(offset, elements.len()) else { return offset };
-    for row in table.rows(chunk) {
-        // The part of this row that is in this chunk: all of it, unless rows are wider than chunks.
-        let range = (row * table.stride).max(elements.start)..((row + 1) * table.stride).min(elements.end);
-        let updates = &mut updates[range.start - elements.start..range.end - elements.start];
-        if touched[row] == 0 {
-            updates.fill(T::zeroed());
-            continue;
-        }
-        let (values, base) = (&mut values.as_mut_slice()[range.clone()], &mut base.as_mut_slice()[range]);
-        updates.iter_mut().zip(&*values).zip(&*base).for_each(|((u, value), base)| *u = value.minus(*base));
-        if spec.merge == Merge::Mean {
-            updates.iter_mut().for_each(|update| *update = update.divided(lanes));
-        }
-        match afterwards {
-            Afterwards::Restore => values.copy_from_slice(base),
-            Afterwards::Leave => {}
-            Afterwards::Keep => {
-                base.iter_mut().zip(&*updates).for_each(|(base, update)| *base = base.plus(*update));
-                values.copy_from_slice(base);
-            }
-        }
+    encoding: Encoding,
+    update: &[T],
+) {
+    let Replica { values, base, touched, left, .. } = replica;
+    // What is sparse goes back now, so that a sparse sum can be added without a look at the rest.
+    let dense = matches!(encoding, Encoding::Dense | Encoding::Narrow8 | Encoding::Narrow16);
+    if afterwards == Afterwards::Leave && dense {
+        left.resize(table.chunks, false);
+        left[chunk] = true;
+        return;
     }
-    offset
+    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return };
+    let start = table.elements(chunk).start;
+    for (_, range) in rows_of(table, chunk).filter(|(row, _)| touched[*row] == 1) {
+        let update = &update[range.start - start..range.end - start];
+        let (values, base) = (&mut values.as_mut_slice()[range.clone()], &mut base.as_mut_slice()[range]);
+        if afterwards == Afterwards::Keep {
+            base.iter_mut().zip(update).for_each(|(base, update)| *base = base.plus(*update));
+        }
+        values.copy_from_slice(base);
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,43 +1,62 @@
 //! `allreduce`: every worker keeps all tables; once a clock the updates of all lanes are added along the lane
 //! tree and everyone takes the same sum.
 
+use super::ps::place_shards;
 use super::{Lanes, Report, Strategy, Task};
+use crate::codec::{Part, add_neighbours};
 use crate::table::{Axis, Element, Params, Replica, Type};
-use crate::update::{Afterwards, Geometry, Part, with_type};
+use crate::update::{Afterwards, Geometry, with_type};
 use crate::{Result, Sums};
 use dunlin_comm::collective::{Folder, Node, Op};
 use dunlin_comm::{Buffer, Comm, Message};
+use std::sync::Arc;
 
 /// The state of the strategy on one worker.
 #[derive(Debug)]
 pub struct AllReduce {
     geometry: Vec<Geometry>,
     lanes: usize,
-    updates: Folder<Part>,
+    hosted: usize,
+    /// Of hosted lanes in the current clock, in pieces as shards would get them: no part is too large.
+    updates: Vec<Vec<(Node, Part)>>,
+    spare: Vec<Buffer>,
     sums: Vec<(Node, Sums)>,
     ready: u64,
     report: Report,
 }
 
 impl AllReduce {
-    /// For tables cut as `geometry` says and `lanes` lanes that have all done `clock` clocks.
-    pub fn new(geometry: Vec<Geometry>, lanes: usize, clock: u64) -> AllReduce {
-        let updates = Folder::new(lanes);
-        AllReduce { geometry, lanes, updates, sums: Vec::new(), ready: clock, report: Report::default() }
+    /// For the tables `params` and `lanes` lanes, which have all done `clock` clocks.
+    pub fn new(params: &Params, lanes: &Lanes, clock: u64) -> AllReduce {
+        AllReduce {
+            geometry: params.geometry(),
+            lanes: lanes.total,
+            hosted: lanes.hosted.len(),
+            updates: vec![Vec::new(); place_shards(params, 0..1).len()],
+            spare: Vec::new(),
+            sums: Vec::new(),
+            ready: clock,
+            report: Report::default(),
+        }
     }
 
     /// Adds the updates of all lanes to the tables of this worker, and the sums of all lanes up.
     fn reduce(&mut self, comm: &mut Comm, params: &mut Params) -> Result<Sums> {
-        let parts = std::mem::replace(&mut self.updates, Folder::new(self.lanes)).into_parts();
+        let mut pieces = Vec::new();
+        for updates in &mut self.updates {
+            let updates = std::mem::take(updates);
+            pieces.push(add_neighbours(updates, self.lanes, &self.geometry, &mut self.spare));
+        }
         for (number, table) in self.geometry.iter().enumerate() {
             if params.replicas[number].spec.axis == Axis::Example {
                 continue;
             }
             with_type!(table.element, T => {
                 let length = params.replicas[number].spec.rows * table.stride;
-                let parts = parts.iter().map(|(node, part)| (*node, flat::<T>(part, number, length, &self.geometry)));
-                let total = comm.all_reduce_tree::<T>(parts.collect(), self.lanes, length, Op::Sum)?;
-                let Replica { values, base, .. } = &mut params.replicas[number];
+                let parts = flat::<T>(&pieces, number, length, &self.geometry);
+                let total = comm.all_reduce_tree::<T>(parts, self.lanes, length, Op::Sum)?;
+                let Replica { values, base, left, .. } = &mut params.replicas[number];
+                left.clear(); // all of it is set
                 if let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) {
                     let total = total.slice::<T>(0, length).unwrap_or_default();
                     let rows = values.as_mut_slice().iter_mut().zip(base.as_mut_slice()).zip(total);
@@ -48,21 +67,33 @@ impl AllReduce {
                 }
             });
         }
+        let parts = pieces.into_iter().flatten();
+        self.spare.extend(parts.filter_map(|(_, part)| Arc::into_inner(part.body)));
         reduce_sums(comm, self.lanes, std::mem::take(&mut self.sums))
     }
 }
 
-/// The numbers of table `number` in `part` as one flat array, zero where the part has nothing.
-fn flat<T: Element>(part: &Part, number: usize, length: usize, geometry: &[Geometry]) -> Buffer {
-    let mut buffer = Buffer::zeroed(length * size_of::<T>());
-    for entry in part.entries.iter().filter(|entry| usize::from(entry.table) == number) {
-        let range = geometry[number].elements(entry.chunk as usize);
-        let place = buffer.slice_mut::<T>(range.start * size_of::<T>(), range.len());
-        if let (Some(place), Some(numbers)) = (place, part.numbers::<T>(entry, geometry)) {
-            place.copy_from_slice(numbers);
+/// The numbers of table `number` as one flat array for each group of lanes, zero where their parts have nothing.
+fn flat<T: Element>(
+    pieces: &[Vec<(Node, Part)>],
+    number: usize,
+    length: usize,
+    geometry: &[Geometry],
+) -> Vec<(Node, Buffer)> {
+    let mut arrays: Vec<(Node, Buffer)> = Vec::new();
+    for (group, (node, part)) in pieces.iter().flat_map(|parts| parts.iter().enumerate()) {
+        if arrays.len() == group {
+            arrays.push((*node, Buffer::zeroed(length * size_of::<T>())));
+        }
+        for entry in part.entries.iter().filter(|entry| usize::from(entry.table) == number) {
+            let range = geometry[number].elements(entry.chunk as usize);
+            let place = arrays[group].1.slice_mut::<T>(range.start * size_of::<T>(), range.len());
+            if let (Some(place), Some(numbers)) = (place, part.numbers::<T>(entry, geometry)) {
+                numbers.copy_to(place);
+            }
         }
     }
-    buffer
+    arrays
 }
 
 /// The sums of all lanes, added along the lane tree; the same bits on every worker. Each worker gives those of
@@ -98,10 +129,10 @@ impl Strategy for AllReduce {
     }
 
     fn done(&mut self, _: &mut Comm, params: &mut Params, lane: usize, _: u64, sums: Sums) -> Result<()> {
-        let geometry = &self.geometry;
-        for part in params.take_updates(geometry, 1, Afterwards::Restore, &mut Vec::new()) {
-            self.updates.push(Node::leaf(lane), part, |left, right| left.add(&right, geometry));
-        }
+        let last = self.updates[0].len() + 1 == self.hosted;
+        let afterwards = if last { Afterwards::Leave } else { Afterwards::Restore };
+        let parts = params.take_updates(&self.geometry, self.updates.len(), afterwards, &mut self.spare);
+        self.updates.iter_mut().zip(parts).for_each(|(updates, part)| updates.push((Node::leaf(lane), part)));
         self.sums.push((Node::leaf(lane), sums));
         Ok(())
     }

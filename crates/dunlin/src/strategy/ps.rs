@@ -5,12 +5,13 @@
 //! Under the others the worker keeps its own updates in view, holds on to those that a shard has not yet
 //! confirmed, and lays them over every value that arrives, so that a lane always reads its own writes.
 
-use super::server::{FROM_SHARD, FromShard, Mode, Shard, ToShard, pack, unpack};
+use super::server::{FROM_SHARD, FromShard, Mode, Shard, Shards, ToShard};
 use super::{Lanes, Report, Strategy, StrategySpec, Task};
+use crate::codec::{Entry, Part, add_neighbours};
 use crate::table::{Axis, Params, Replica};
-use crate::update::{Afterwards, Geometry, Part};
+use crate::update::{Afterwards, Geometry};
 use crate::{Result, Sums};
-use dunlin_comm::collective::{Folder, Node};
+use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Comm, Message, Time};
 use std::sync::Arc;
 
@@ -43,14 +44,12 @@ pub struct ParameterServer {
     geometry: Vec<Geometry>,
     lanes: usize,
     shard_ranks: Vec<usize>,
-    dense: bool,
     /// Lock-step: updates of hosted lanes in the current clock, by shard.
-    updates: Vec<Folder<Part>>,
-    committed_here: usize,
+    updates: Vec<Vec<(Node, Part)>>,
     hosted: usize,
-    /// Lock-step: sums that arrived, how many shards have sent theirs for the clock `ready`.
+    /// Lock-step: the first clock that is not yet in the tables, and the sums that arrived: clock, shard, lanes.
     ready: u64,
-    combined: Vec<(u64, Part)>,
+    combined: Vec<(u64, u16, Node, Part)>,
     /// By shard, by table.
     views: Vec<Vec<View>>,
     /// By shard: own updates that are not yet in its values: lane, clock, update.
@@ -74,7 +73,7 @@ impl ParameterServer {
         clock: u64,
     ) -> ParameterServer {
         let geometry = params.geometry();
-        install_shard(spec, comm, params, workers, lanes.total, &shard_ranks, clock);
+        install_shards(spec, comm, params, workers, lanes.total, &shard_ranks, clock);
         let (reads, bound) = match spec {
             StrategySpec::Ssp(staleness) => (Reads::Pull, Some(staleness)),
             StrategySpec::Essp(staleness) => (Reads::Pushed, Some(staleness)),
@@ -89,9 +88,7 @@ impl ParameterServer {
             reads,
             staleness: params.replicas.iter().map(name).collect(),
             lanes: lanes.total,
-            dense: comm.shares_memory(),
-            updates: (0..shards).map(|_| Folder::new(lanes.total)).collect(),
-            committed_here: 0,
+            updates: vec![Vec::new(); shards],
             hosted: lanes.hosted.len(),
             ready: clock,
             combined: Vec::new(),
@@ -108,17 +105,17 @@ impl ParameterServer {
     /// Takes in one message of a shard.
     fn take_in(&mut self, mut message: Message, params: &mut Params) -> Result<()> {
         match message.head()? {
-            FromShard::Combined { shard: _, clock, chunks } => {
-                let part = unpack(&mut message, chunks, &self.geometry)?;
-                self.combined.push((clock, part));
+            FromShard::Combined { shard, clock, lanes, entries } => {
+                let part = Part::received(&mut message, entries, &self.geometry)?;
+                self.combined.push((clock, shard, lanes, part));
             }
-            FromShard::Fresh { shard, table, version, committed, answer, chunks } => {
+            FromShard::Fresh { shard, table, version, committed, answer, entries } => {
                 let (shard, table) = (usize::from(shard), usize::from(table));
                 let known = self.views.get(shard).is_some_and(|tables| table < tables.len());
                 if !known || committed.len() != self.lanes {
                     return Err(message.bad(format!("values of table {table} from shard {shard}")).into());
                 }
-                let part = unpack(&mut message, chunks, &self.geometry)?;
+                let part = Part::received(&mut message, entries, &self.geometry)?;
                 self.refresh(shard, table, version, committed, answer, &part, params);
             }
         }
@@ -144,11 +141,11 @@ impl ParameterServer {
         }
         (view.version, view.committed) = (version, committed);
         params.set(part, &self.geometry);
-        let in_part = |key| part.entries.binary_search_by_key(&key, |entry| entry.key()).is_ok();
+        let in_part =
+            |entry: &Entry| part.entries.binary_search_by_key(&entry.key(), |entry| entry.key()).is_ok();
         for (lane, clock, update) in &self.unconfirmed[shard] {
             if *clock >= self.views[shard][table].committed[*lane] {
-                let entries = update.entries.iter().filter(|entry| in_part(entry.key())).copied().collect();
-                params.add(&Part { entries, body: update.body.clone() }, &self.geometry);
+                params.add_part(update, in_part, &self.geometry);
             }
         }
         let (views, tables) = (&self.views[shard], &self.shared_tables);
@@ -156,24 +153,25 @@ impl ParameterServer {
             .retain(|(lane, clock, _)| tables.iter().any(|table| *clock >= views[*table].committed[*lane]));
     }
 
-    /// Lock-step: once all shards have sent the sum of clock `ready`, adds it.
+    /// Lock-step: once all shards have sent the sums of clock `ready`, adds them.
     fn advance(&mut self, params: &mut Params) -> bool {
-        if self.combined.iter().filter(|(clock, _)| *clock == self.ready).count() < self.shard_ranks.len() {
+        let now = self.combined.iter().filter(|(clock, ..)| *clock == self.ready);
+        let lanes: usize = now.map(|(_, _, lanes, _)| (lanes.end - lanes.start) as usize).sum();
+        if lanes < self.lanes * self.shard_ranks.len() {
             return false;
         }
-        let (now, later) =
-            std::mem::take(&mut self.combined).into_iter().partition(|(clock, _)| *clock == self.ready);
-        self.combined = later;
-        let now: Vec<(u64, Part)> = now;
-        for (_, part) in now {
-            params.add(&part, &self.geometry); // shards own different chunks: their order does not matter
+        let ready = self.ready;
+        let mut now: Vec<_> = self.combined.extract_if(.., |(clock, ..)| *clock == ready).collect();
+        now.sort_by_key(|(_, shard, lanes, _)| (*shard, lanes.start));
+        for shard in now.chunk_by_mut(|left, right| left.1 == right.1) {
+            let parts: Vec<_> =
+                shard.iter_mut().map(|(_, _, lanes, part)| (*lanes, std::mem::take(part))).collect();
+            params.add(&parts, &self.geometry); // shards own different chunks: their order does not matter
             // The last worker that lets go of a sum gets its memory for the next clock's updates.
-            if let (Some(buffer), true) =
-                (Arc::into_inner(part.body), self.spare.len() < self.shard_ranks.len())
-            {
-                self.spare.push(buffer);
-            }
+            let buffers = parts.into_iter().filter_map(|(_, part)| Arc::into_inner(part.body));
+            self.spare.extend(buffers);
         }
+        self.spare.truncate(2 * self.shard_ranks.len());
         self.ready += 1;
         true
     }
@@ -197,7 +195,7 @@ impl ParameterServer {
             return Ok(());
         }
         view.asked = true;
-        let head = ToShard::Pull { table: table as u16, wanted, version: view.version };
+        let head = ToShard::Pull { shard: shard as u16, table: table as u16, wanted, version: view.version };
         Ok(comm.call(self.shard_ranks[shard], Message::new(&head, Default::default()))?)
     }
 
@@ -234,16 +232,22 @@ impl ParameterServer {
                     self.pull(comm, shard, table, wanted(table))?;
                 }
             }
-            let what = format!("clock {} of table {table} at shard {shard}", wanted(table));
+            let committed = self.views[shard][table].committed.iter().enumerate();
+            let slowest = committed.min_by_key(|(lane, clock)| (**clock, *lane)).unwrap_or((0, &0));
+            let (wanted, name) = (wanted(table), &params.replicas[table].spec.name);
+            let what = format!(
+                "clock {wanted} of table {name} at shard {shard}; lane {} is furthest behind, last seen at clock {}",
+                slowest.0, slowest.1
+            );
             self.wait(comm, params, &what)?;
         }
     }
 
     fn send(&mut self, comm: &mut Comm, shard: usize, lanes: Node, clock: u64, part: Part) -> Result<()> {
-        self.report.update_bytes[0] += part.body.len() as u64;
-        let (chunks, body) = pack(part, &self.geometry, self.dense);
-        self.report.update_bytes[1] += body.len() as u64;
-        let head = ToShard::Push { lanes, clock, chunks };
+        self.report.update_bytes[0] += part.dense_bytes(&self.geometry) as u64;
+        self.report.update_bytes[1] += part.body.len() as u64;
+        let Part { entries, body } = part;
+        let head = ToShard::Push { shard: shard as u16, lanes, clock, entries };
         Ok(comm.call(self.shard_ranks[shard], Message::shared(&head, body))?)
     }
 
@@ -265,8 +269,23 @@ impl ParameterServer {
     }
 }
 
-/// Puts a shard at this rank, if it is to have one. Dedicated server ranks call it too.
-pub fn install_shard(
+/// Bytes of tables that a shard owns at most, so that no message comes near the limit of a frame.
+const SHARD_BYTES: usize = 128 << 20;
+
+/// Workers that add up each other's updates themselves, if they share memory; more of them leave it to the shards.
+const RELAY_WORKERS: usize = 4;
+
+/// The rank of every shard, by shard number: `ranks` in turn, until none owns more than [`SHARD_BYTES`].
+pub fn place_shards(params: &Params, ranks: std::ops::Range<usize>) -> Vec<usize> {
+    let shared = params.replicas.iter().filter(|replica| replica.spec.axis != Axis::Example);
+    let bytes: usize =
+        shared.map(|table| table.spec.rows * table.spec.stride() * table.spec.element.bytes()).sum();
+    let rounds = bytes.div_ceil(SHARD_BYTES * ranks.len().max(1)).max(1);
+    std::iter::repeat_n(ranks, rounds).flatten().collect()
+}
+
+/// Puts this rank's shards in place, if it is to have any. Dedicated server ranks call it too.
+pub fn install_shards(
     spec: &StrategySpec,
     comm: &mut Comm,
     params: &Params,
@@ -275,18 +294,23 @@ pub fn install_shard(
     shard_ranks: &[usize],
     clock: u64,
 ) {
-    let Some(number) = shard_ranks.iter().position(|rank| *rank == comm.rank()) else { return };
-    let geometry = params.geometry();
-    let (mode, values) = match spec {
-        StrategySpec::Bsp | StrategySpec::AllReduce => (Mode::LockStep, None),
-        StrategySpec::Essp(_) => {
-            (Mode::Arrival { eager: true }, Some(values_of(params, number, shard_ranks.len())))
-        }
-        _ => (Mode::Arrival { eager: false }, Some(values_of(params, number, shard_ranks.len()))),
-    };
-    let mut shard = Shard::new(number, workers, lanes, geometry, mode, values, comm.shares_memory());
-    shard.start_at(clock);
-    comm.install(Box::new(shard));
+    let relay = comm.shares_memory() && workers <= RELAY_WORKERS;
+    let own = shard_ranks.iter().enumerate().filter(|(_, rank)| **rank == comm.rank());
+    let shards = own.map(|(number, _)| {
+        let (mode, holds_values) = match spec {
+            StrategySpec::Bsp | StrategySpec::AllReduce => (Mode::LockStep { relay }, false),
+            StrategySpec::Essp(_) => (Mode::Arrival { eager: true }, true),
+            StrategySpec::Ssp(_) | StrategySpec::Asp => (Mode::Arrival { eager: false }, true),
+        };
+        let values = holds_values.then(|| values_of(params, number, shard_ranks.len()));
+        let mut shard = Shard::new(number, workers, lanes, params.geometry(), mode, values);
+        shard.start_at(clock);
+        shard
+    });
+    let shards: Vec<Shard> = shards.collect();
+    if !shards.is_empty() {
+        comm.install(Box::new(Shards(shards)));
+    }
 }
 
 /// A copy of the chunks that shard `number` owns; the other pages stay unmapped.
@@ -354,21 +378,15 @@ impl Strategy for ParameterServer {
             }
             return Ok(());
         }
-        let last = self.committed_here + 1 == self.hosted;
+        let last = self.updates[0].len() + 1 == self.hosted;
         let afterwards = if last { Afterwards::Leave } else { Afterwards::Restore };
         let parts = params.take_updates(&self.geometry, shards, afterwards, &mut self.spare);
-        let geometry = &self.geometry;
-        for (folder, part) in self.updates.iter_mut().zip(parts) {
-            folder.push(Node::leaf(lane), part, |left, right| left.add(&right, geometry));
+        for (updates, part) in self.updates.iter_mut().zip(parts) {
+            updates.push((Node::leaf(lane), part));
         }
-        self.committed_here += 1;
-        if self.committed_here < self.hosted {
-            return Ok(());
-        }
-        self.committed_here = 0;
-        for shard in 0..shards {
-            let folder = std::mem::replace(&mut self.updates[shard], Folder::new(self.lanes));
-            for (lanes, part) in folder.into_parts() {
+        for shard in 0..if last { shards } else { 0 } {
+            let updates = std::mem::take(&mut self.updates[shard]);
+            for (lanes, part) in add_neighbours(updates, self.lanes, &self.geometry, &mut self.spare) {
                 self.send(comm, shard, lanes, clock, part)?;
             }
         }

@@ -2,49 +2,44 @@
 //! outside it.
 //!
 //! In lock-step (`bsp`) it keeps a clock's updates back until every lane has committed it, adds them up along
-//! the lane tree and sends the sum to all workers; it holds no values. On arrival (`ssp`, `essp`, `asp`) it
+//! the lane tree and sends the sum to all workers; it holds no values. A few workers that share memory with it get
+//! the updates as they are and add them up themselves, at the same time: nobody waits for the one who would. On arrival (`ssp`, `essp`, `asp`) it
 //! adds every update at once to the values it holds, remembers which lanes have committed which clocks, and
 //! answers pulls, or pushes, with the chunks that changed since the receiver last heard of them.
 //!
 //! Updates are deduplicated by (lane, clock): a second copy changes nothing.
 
 use crate::Result;
-use crate::codec::{self, Encoded};
+use crate::codec::{Entry, Part, add_neighbours};
 use crate::table::Params;
-use crate::update::{Entry, Geometry, Part};
-use dunlin_comm::collective::{Folder, Node};
-use dunlin_comm::{Buffer, Channel, Message, Outbox, Service};
+use crate::update::Geometry;
+use dunlin_comm::collective::Node;
+use dunlin_comm::{Channel, Message, Outbox, Service};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The channel on which shards answer workers.
 pub const FROM_SHARD: Channel = Channel(Channel::USER.0);
-
-/// Chunks in a message: dense where memory is shared, else each in its smallest form.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Chunks {
-    /// As in the sender's memory.
-    Dense(Vec<Entry>),
-    /// See [`crate::codec`].
-    Encoded(Vec<Encoded>),
-}
 
 /// What workers tell a shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToShard {
     /// The updates of `lanes` in `clock`, already added up; commits that clock for them.
     Push {
+        /// The shard that owns the chunks.
+        shard: u16,
         /// A subtree of lanes.
         lanes: Node,
         /// The clock that they have done, from 0.
         clock: u64,
         /// The updates.
-        chunks: Chunks,
+        entries: Vec<Entry>,
     },
     /// Asks for the chunks of `table` that changed after `version`, once every lane has committed `wanted`
     /// clocks.
     Pull {
+        /// The shard that is asked.
+        shard: u16,
         /// Table number.
         table: u16,
         /// Clocks that must be in the answer.
@@ -57,14 +52,16 @@ pub enum ToShard {
 /// What a shard tells workers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum FromShard {
-    /// The sum of all lanes' updates of `clock`.
+    /// The sum of the updates of `lanes` in `clock`, which all lanes have committed.
     Combined {
         /// Who says it.
         shard: u16,
         /// The clock that has ended.
         clock: u64,
+        /// All lanes; where memory is shared, a subtree.
+        lanes: Node,
         /// The sum.
-        chunks: Chunks,
+        entries: Vec<Entry>,
     },
     /// Values of `table`.
     Fresh {
@@ -79,39 +76,18 @@ pub enum FromShard {
         /// True if this answers a pull, false if the shard sent it unasked.
         answer: bool,
         /// The chunks that changed.
-        chunks: Chunks,
+        entries: Vec<Entry>,
     },
-}
-
-/// Puts `part` into the form in which it travels.
-pub fn pack(part: Part, geometry: &[Geometry], dense: bool) -> (Chunks, Arc<Buffer>) {
-    if dense {
-        return (Chunks::Dense(part.entries), part.body);
-    }
-    let (encoded, body) = codec::encode(&part, geometry);
-    (Chunks::Encoded(encoded), Arc::new(body))
-}
-
-/// Takes the chunks out of a message, checking all of them; a dense body moves, so that its only owner can add to
-/// it in place.
-///
-/// # Errors
-/// Names the sender and what is wrong.
-pub fn unpack(message: &mut Message, chunks: Chunks, geometry: &[Geometry]) -> Result<Part> {
-    match chunks {
-        Chunks::Dense(entries) => {
-            codec::check_dense(message, &entries, geometry)?;
-            Ok(Part { entries, body: std::mem::take(&mut message.body) })
-        }
-        Chunks::Encoded(encoded) => codec::decode(message, &encoded, geometry),
-    }
 }
 
 /// How a shard treats updates.
 #[derive(Debug)]
 pub enum Mode {
-    /// Keep a clock back until all lanes have committed it.
-    LockStep,
+    /// Keep a clock back until all lanes have committed it; with `relay`, workers add the updates up.
+    LockStep {
+        /// Send updates as they came.
+        relay: bool,
+    },
     /// Add at once; with `eager`, push to all workers whenever the slowest lane moves on.
     Arrival {
         /// Push unasked.
@@ -134,7 +110,6 @@ pub struct Shard {
     number: usize,
     workers: usize,
     geometry: Vec<Geometry>,
-    dense: bool,
     mode: Mode,
     committed: Vec<u64>,
     pending: BTreeMap<u64, Vec<(Node, Part)>>,
@@ -149,7 +124,7 @@ pub struct Shard {
 
 impl Shard {
     /// Shard `number` for `workers` workers and `lanes` lanes. `values` are the tables as they
-    /// start; shards in lock-step need none. `dense` where workers share memory with it.
+    /// start; shards in lock-step need none.
     pub fn new(
         number: usize,
         workers: usize,
@@ -157,7 +132,6 @@ impl Shard {
         geometry: Vec<Geometry>,
         mode: Mode,
         values: Option<Params>,
-        dense: bool,
     ) -> Shard {
         let changed = geometry.iter().map(|table| vec![0; table.chunks]).collect();
         let pushed = vec![vec![0; geometry.len()]; workers];
@@ -166,7 +140,6 @@ impl Shard {
             number,
             workers,
             geometry,
-            dense,
             mode,
             committed,
             pending,
@@ -192,7 +165,7 @@ impl Shard {
         message: &mut Message,
         lanes: Node,
         clock: u64,
-        chunks: Chunks,
+        entries: Vec<Entry>,
         out: &mut Outbox,
     ) -> Result<()> {
         let range = lanes.start as usize..lanes.end as usize;
@@ -207,13 +180,13 @@ impl Shard {
             return Err(message.bad(what).into());
         }
         let before = self.slowest();
-        let part = unpack(message, chunks, &self.geometry)?;
+        let part = Part::received(message, entries, &self.geometry)?;
         self.committed[range].fill(clock + 1);
         match self.mode {
-            Mode::LockStep => {
+            Mode::LockStep { relay } => {
                 self.pending.entry(clock).or_default().push((lanes, part));
                 if self.slowest() > before {
-                    self.combine(clock, out);
+                    self.combine(clock, relay, out);
                 }
             }
             Mode::Arrival { eager } => {
@@ -230,25 +203,23 @@ impl Shard {
     }
 
     /// Lock-step: every lane has committed `clock`.
-    fn combine(&mut self, clock: u64, out: &mut Outbox) {
+    fn combine(&mut self, clock: u64, relay: bool, out: &mut Outbox) {
         let mut parts = self.pending.remove(&clock).unwrap_or_default();
         parts.sort_by_key(|(node, _)| node.start);
-        let mut folder = Folder::new(self.committed.len());
-        let geometry = &self.geometry;
-        parts
-            .into_iter()
-            .for_each(|(node, part)| folder.push(node, part, |left, right| left.add(&right, geometry)));
-        let sum = folder.into_parts().pop().map(|(_, part)| part).unwrap_or_default();
-        let (chunks, body) = pack(sum, geometry, self.dense);
-        let head = FromShard::Combined { shard: self.number as u16, clock, chunks };
-        let message = Message::shared(&head, body);
-        out.extend((0..self.workers).map(|worker| (worker, FROM_SHARD, message.clone())));
+        if !relay {
+            parts = add_neighbours(parts, self.committed.len(), &self.geometry, &mut Vec::new());
+        }
+        for (lanes, Part { entries, body }) in parts {
+            let head = FromShard::Combined { shard: self.number as u16, clock, lanes, entries };
+            let message = Message::shared(&head, body);
+            out.extend((0..self.workers).map(|worker| (worker, FROM_SHARD, message.clone())));
+        }
     }
 
     fn apply(&mut self, part: &Part) {
         self.version += 1;
         if let Some(values) = &mut self.values {
-            values.add(part, &self.geometry);
+            values.add_part(part, |_| true, &self.geometry);
         }
         for entry in &part.entries {
             self.changed[usize::from(entry.table)][entry.chunk as usize] = self.version;
@@ -279,17 +250,21 @@ impl Shard {
         let number = usize::from(table);
         let newer = self.changed[number].iter().enumerate().filter(|(_, changed)| **changed > version);
         let wanted = newer.map(|(chunk, _)| (number, chunk));
-        let part = self.values.as_ref().map(|values| values.read(wanted, &self.geometry)).unwrap_or_default();
-        let (chunks, body) = pack(part, &self.geometry, self.dense);
+        let part = self.values.as_ref().map(|values| values.read(wanted, &self.geometry));
+        let Part { entries, body } = part.unwrap_or_default();
         let (shard, committed) = (self.number as u16, self.committed.clone());
-        let head = FromShard::Fresh { shard, table, version: self.version, committed, answer, chunks };
+        let head = FromShard::Fresh { shard, table, version: self.version, committed, answer, entries };
         (worker, FROM_SHARD, Message::shared(&head, body))
     }
 
-    fn handle_message(&mut self, message: &mut Message, out: &mut Outbox) -> Result<()> {
-        match message.head()? {
-            ToShard::Push { lanes, clock, chunks } => self.push(message, lanes, clock, chunks, out),
-            ToShard::Pull { table, wanted, version } => {
+    /// Takes in one message of a worker; what it leads to goes to `out`.
+    ///
+    /// # Errors
+    /// Names the sender and what is wrong with the message.
+    pub fn handle(&mut self, to: ToShard, message: &mut Message, out: &mut Outbox) -> Result<()> {
+        match to {
+            ToShard::Push { lanes, clock, entries, .. } => self.push(message, lanes, clock, entries, out),
+            ToShard::Pull { table, wanted, version, .. } => {
                 if usize::from(table) >= self.geometry.len() || message.from >= self.workers {
                     return Err(message.bad(format!("a pull of table {table}")).into());
                 }
@@ -304,7 +279,22 @@ impl Shard {
     }
 }
 
-impl Service for Shard {
+/// The shards of one rank.
+#[derive(Debug)]
+pub struct Shards(pub Vec<Shard>);
+
+impl Shards {
+    fn handle_message(&mut self, message: &mut Message, out: &mut Outbox) -> Result<()> {
+        let to: ToShard = message.head()?;
+        let (ToShard::Push { shard: number, .. } | ToShard::Pull { shard: number, .. }) = to;
+        match self.0.iter_mut().find(|shard| shard.number == usize::from(number)) {
+            Some(shard) => shard.handle(to, message, out),
+            None => Err(message.bad(format!("a message to shard {number}, which is not here")).into()),
+        }
+    }
+}
+
+impl Service for Shards {
     fn handle(&mut self, mut message: Message, out: &mut Outbox) -> dunlin_comm::Result<()> {
         self.handle_message(&mut message, out).map_err(Into::into)
     }

@@ -15,6 +15,8 @@ pub trait Element: Pod + PartialEq + Send + Sync + std::fmt::Debug {
     fn from_f64(value: f64) -> Self;
     /// To a double.
     fn to_f64(self) -> f64;
+    /// From a small integer, exactly.
+    fn from_i32(value: i32) -> Self;
     /// self + other; wraps for integers.
     fn plus(self, other: Self) -> Self;
     /// (self − other) + 0, so that no update is −0; wraps for integers.
@@ -35,6 +37,8 @@ macro_rules! elements {
             }
             fn from_f64(value: f64) -> $t { let f: fn(f64) -> $t = $from; f(value) }
             fn to_f64(self) -> f64 { self as f64 }
+            #[inline(always)]
+            fn from_i32(value: i32) -> $t { value as $t }
             #[inline(always)]
             fn plus(self, other: $t) -> $t { let f: fn($t, $t) -> $t = $plus; f(self, other) }
             #[inline(always)]
