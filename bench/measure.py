@@ -50,6 +50,12 @@ def median(values):
     return statistics.median(values) if values else None
 
 
+# Peers that no package carries: option -> the variable that also names it and tells the peers' scripts, what it is.
+PROGRAMS = {"libmf": ("MF_TRAIN", "LIBMF's mf-train"), "warplda": ("WARPLDA", "WarpLDA's warplda"),
+            "warplda_format": ("WARPLDA_FORMAT", "WarpLDA's format"),
+            "ps_lite": ("PS_LITE", "the program on ps-lite's API that README.md describes")}
+
+
 class Bench:
     """Runs programs the same way each time. Every record holds `other_cpu`: processors that other programs kept
     busy meanwhile (near 0 is clean)."""
@@ -62,6 +68,9 @@ class Bench:
         self.env.setdefault("BENCH_LOCK", os.path.join(tempfile.gettempdir(), "dunlin-bench.lock"))
         if a.isa:
             self.env["TOMOTOPY_ISA"] = a.isa          # the one peer here that chooses instructions and can be told
+        for option, (variable, _) in PROGRAMS.items():
+            if getattr(a, option):
+                self.env[variable] = getattr(a, option)
 
     def close(self):
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -91,6 +100,16 @@ class Bench:
         path = os.path.join(self.a.examples, name)
         return path if os.access(path, os.X_OK) else None
 
+    def program(self, option):
+        """The path of a peer's program that no package carries, or Failed."""
+        path, (variable, what) = getattr(self.a, option), PROGRAMS[option]
+        given = f"--{option.replace('_', '-')} or {variable}"
+        if not path:
+            raise Failed(f"{what} is not given: name it with {given}")
+        if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+            raise Failed(f"{given} names no program that can be run: {what} is wanted")
+        return path
+
     def run(self, command, quiet=True):
         """(standard output, {wall_seconds, other_cpu}) of a command that ends well."""
         if quiet and self.a.quiet:
@@ -108,7 +127,10 @@ class Bench:
         """A command or a message without the folders of this machine."""
         text = " ".join(command)
         places = [(self.a.out, "OUT"), (self.a.data, "DATA"), (self.a.scripts, "PEERS"), (self.scratch, "TMP"),
-                  (os.path.dirname(self.python()), "VENV"), (os.path.dirname(self.a.dunlin), "BIN"), (self.a.examples, "EXAMPLES")]
+                  (os.path.dirname(self.python()), "VENV"), (os.path.dirname(self.a.dunlin), "BIN"),
+                  (self.a.examples, "EXAMPLES")]
+        places += [(getattr(self.a, option), variable) for option, (variable, _) in PROGRAMS.items()
+                   if getattr(self.a, option)]
         if self.a.quiet:
             places.append((os.path.dirname(self.a.quiet), "PEERS"))
         for folder, name in sorted(places, key=lambda place: -len(place[0])):

@@ -21,15 +21,25 @@ def field(runs, name):
 
 
 # ---------------------------------------------------------------- matrix factorisation
+MOVIELENS_RMSE = 0.93
+
+
+def movielens_words(b):
+    return ["mf", "--train", b.file("u1.base.tsv"), "--test", b.file("u1.test.tsv"), "--set", "rank=32",
+            "--blocks", 8, "--epochs", 60, "--until", f"test_rmse<={MOVIELENS_RMSE}"]
+
+
+def movielens_peer(b, name, threads, rate, regularisation):
+    return b.peer("mf.py", "--peer", name, "--data", b.data("movielens-100k"), "--threads", threads, "--rank", 32,
+                  "--epochs", 60, "--lr", rate, "--reg", regularisation, "--target", MOVIELENS_RMSE)
+
+
 def mf_movielens(b):
     """Seconds of training to test RMSE 0.93 and ratings a second at that quality; MovieLens-100k u1, rank 32."""
-    target = 0.93
-    ours = ["mf", "--train", b.file("u1.base.tsv"), "--test", b.file("u1.test.tsv"), "--set", "rank=32",
-            "--blocks", 8, "--epochs", 60, "--until", f"test_rmse<={target}"]
+    ours = movielens_words(b)
     raw = b.interleaved(
         ours=lambda: b.dunlin(*ours),
-        peer=lambda: b.peer("mf.py", "--peer", "cornac", "--data", b.data("movielens-100k"), "--threads", 1,
-                            "--rank", 32, "--epochs", 60, "--lr", 0.03, "--reg", 0.05, "--target", target),
+        peer=lambda: movielens_peer(b, "cornac", 1, 0.03, 0.05),
         turns=max(b.a.repeat, 7))                  # runs of milliseconds need more turns
     good = all(run["reason"] == "until" for run in raw["ours"])
     seconds, theirs = field(raw["ours"], "seconds"), field(raw["peer"], "seconds")
@@ -46,15 +56,23 @@ def mf_movielens(b):
 EPINIONS = ["rate=0.02", "decay=0.05", "regularisation=0.1"]
 
 
+def epinions_words(b):
+    settings = [word for setting in EPINIONS for word in ("--set", setting)]
+    return ["mf", "--train", b.file("epinions.train.tsv"), "--test", b.file("epinions.test.tsv"), "--set", "rank=32",
+            *settings, "--epochs", 20, "--eval-every", 20]
+
+
+def epinions_peer(b, name, threads, rate, regularisation):
+    return b.peer("mf.py", "--peer", name, "--data", b.file("epinions.all.tsv"), "--threads", threads, "--rank", 32,
+                  "--epochs", 20, "--step", 20, "--lr", rate, "--reg", regularisation)
+
+
 def mf_epinions(b):
     """Ratings a second over 20 epochs whose test RMSE is at most cornac's + .002; Epinions 90/10, rank 32."""
-    settings = [word for setting in EPINIONS for word in ("--set", setting)]
-    ours = ["mf", "--train", b.file("epinions.train.tsv"), "--test", b.file("epinions.test.tsv"), "--set", "rank=32",
-            *settings, "--epochs", 20, "--eval-every", 20]
+    ours = epinions_words(b)
     raw = b.interleaved(
         ours=lambda: b.dunlin(*ours),
-        peer=lambda: b.peer("mf.py", "--peer", "cornac", "--data", b.file("epinions.all.tsv"), "--threads", 1,
-                            "--rank", 32, "--epochs", 20, "--step", 20, "--lr", 0.01, "--reg", 0.05))
+        peer=lambda: epinions_peer(b, "cornac", 1, 0.01, 0.05))
     rate, theirs = field(raw["ours"], "samples_per_second") / 1e6, field(raw["peer"], "ratings_per_s") / 1e6
     rmse = median([run["metrics"]["test_rmse"] for run in raw["ours"]])
     their_rmse = field(raw["peer"], "quality")
@@ -79,9 +97,13 @@ def kos_quality(b, workers, sweeps):
     return b.peer("topics.py", "--peer", "phi", "--phi", phi, "--data", b.data("kos", "docword.kos.txt.gz"))["quality"]
 
 
-def lda_kos(workers, most):
+def lda_kos(workers, most, peer="tomotopy", sweeps_of_peer=(160, 10)):
+    """A row: `most` is the ratio wanted (None: recorded only), `sweeps_of_peer` its sweeps and how often it looks."""
     def measure(b):
+        for option in ("warplda", "warplda_format") if peer == "warplda" else ():
+            b.program(option)                      # before anything is measured
         target, curve = -7.35, []
+        theirs_at_most, every = sweeps_of_peer
         for sweeps in range(40, 301, 10):          # the same seed gives the same bits: quality is looked up once
             curve.append((sweeps, kos_quality(b, workers, sweeps)))
             if curve[-1][1] >= target:
@@ -89,8 +111,9 @@ def lda_kos(workers, most):
         sweeps, quality = curve[-1]
         raw = b.interleaved(
             ours=lambda: b.dunlin(*lda_words(b, workers, sweeps), cpus=workers),
-            peer=lambda: b.peer("topics.py", "--peer", "tomotopy", "--data", b.data("kos", "docword.kos.txt.gz"),
-                                "--threads", workers, "--sweeps", 160, "--every", 10, "--target", target))
+            peer=lambda: b.peer("topics.py", "--peer", peer, "--data", b.data("kos", "docword.kos.txt.gz"),
+                                "--threads", workers, "--sweeps", theirs_at_most, "--every", every,
+                                "--target", target))
         raw["curve"] = curve
         seconds, theirs = field(raw["ours"], "seconds"), field(raw["peer"], "seconds")
         good = quality >= target and all(run["reached"] for run in raw["peer"])
@@ -99,8 +122,8 @@ def lda_kos(workers, most):
                 f"{field(raw['peer'], 'sweeps'):g} at {field(raw['peer'], 'mtokens_per_s'):.1f}")
         threads = "1 thread" if workers == 1 else f"{workers} threads"
         return {"raw": raw, "rows": [
-            row(f"lda, KOS, K = 100, to held-out −7.35, {threads}", "tomotopy", theirs, seconds, "s", f"≤ {most} x",
-                good and seconds <= most * theirs, note)]}
+            row(f"lda, KOS, K = 100, to held-out −7.35, {threads}", peer, theirs, seconds, "s",
+                f"≤ {most} x" if most else "recorded", good and seconds <= most * theirs if most else None, note)]}
     measure.__doc__ = (f"Seconds of {workers} worker(s) to held-out −7.35 per token, measured on saved topics by the "
                        "peers' script every 10 sweeps; KOS, K = 100, alpha .1, beta .01.")
     return measure

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 
+import built
 import measure
 import overhead
 import rows
@@ -25,8 +26,12 @@ SHARED = os.path.join(REPOSITORY, "..", "shared")
 ROWS = {
     "mf-movielens": rows.mf_movielens,
     "mf-epinions": rows.mf_epinions,
+    "mf-movielens-libmf": built.movielens_libmf,
+    "mf-epinions-libmf": built.epinions_libmf,
     "lda-kos-1": rows.lda_kos(1, 0.80),
     "lda-kos-2": rows.lda_kos(2, 0.85),
+    "lda-kos-warplda-1": rows.lda_kos(1, None, "warplda", (400, 20)),
+    "lda-kos-warplda-2": rows.lda_kos(2, None, "warplda", (400, 20)),
     "softmax-20news": rows.softmax("20news", "20news.train.svm.gz", 10.0, "sk_saga", rows.news_words, 0.5, 150, 0.135),
     "softmax-mnist": rows.softmax("mnist", "mnist.train.svm", 0.01, "sk_lbfgs",
                                   lambda b: ["--data", b.data("mnist")], 0.5, None, 0.072),
@@ -39,7 +44,12 @@ ROWS = {
     "staleness-one-slow": scaling.staleness("0:4", None),
     "overhead": overhead.overhead,
     "roundtrip": scaling.roundtrip,
+    "server-ps-lite": built.server,
+    "limits": built.limits,
 }
+
+# rows that need neither the peers' environment nor exported data
+ALONE = {"roundtrip", "server-ps-lite", "limits"}
 
 
 def arguments():
@@ -55,6 +65,9 @@ def arguments():
     p.add_argument("--data", default=os.path.join(SHARED, "data"))
     p.add_argument("--out", default=os.path.join(HERE, "out"), help="where export.py wrote")
     p.add_argument("--runs", default=os.path.join(HERE, "runs"))
+    for option, (variable, what) in measure.PROGRAMS.items():
+        p.add_argument(f"--{option.replace('_', '-')}", metavar="PROGRAM", default=os.environ.get(variable),
+                       help=f"{what} [default: ${variable}]")
     p.add_argument("--date", default=measure.today())
     p.add_argument("--isa", help="vector instructions at most: portable, avx2, avx512")
     p.add_argument("--note", default="", help="a remark on the circumstances, kept with the numbers")
@@ -64,6 +77,8 @@ def arguments():
     a.quiet = a.quiet or os.path.join(a.scripts, "quiet.sh")
     for name in ("dunlin", "peers", "scripts", "quiet", "data", "out"):
         setattr(a, name, os.path.abspath(getattr(a, name)))
+    for name in measure.PROGRAMS:
+        setattr(a, name, getattr(a, name) and os.path.abspath(getattr(a, name)))
     return a
 
 
@@ -107,6 +122,7 @@ def summary(a):
         if name.endswith(".json"):
             with open(os.path.join(folder, name)) as f:
                 records.append(json.load(f))
+    records = [record for record in records if "rows" in record]      # what was recorded by hand has none
     order = list(ROWS)
     records.sort(key=lambda record: (record["limited_to"] or "", order.index(record["name"])
                                      if record["name"] in order else len(order)))
@@ -156,11 +172,46 @@ def smoke(a):
         found = b.dunlin("softmax", "--train", "synth:softmax?seed=1", "--set", "c=1", "--set", "bias=false", "--epochs",
                          200, "--until", "relative_gap<=0.1", quiet=False)
         assert found["reason"] in ("until", "converged"), found
+        smoke_built(b)
         copies = scaling.two_copies(b, [*mf, "--epochs", 2]) if len(b.cpus) > 1 else {"seconds": 1}
         assert copies["seconds"] > 0
     finally:
         b.close()
     print("bench: the scripts agree with the program")
+
+
+def smoke_built(b):
+    """Rows against programs that may not be there: what they make of output, and what they say without a program."""
+    def output(trip, pushes):
+        found = [{"what": "round trip", "microseconds": trip}]
+        for keys in ("sorted", "random"):
+            found += [{"what": f"push, {keys} keys", "million_keys_per_second": rate, **handler}
+                      for rate, handler in pushes]
+        return [{"lines": built.lines("a remark\n" + "\n".join(map(json.dumps, found)))}]
+
+    ours = output(20.0, [(50.0, {})])
+    theirs = output(120.0, [(10.0, {"handler": "default"}), (40.0, {"handler": "dense"}), (100.0, {"handler": "none"})])
+    found = built.server_rows({"ours": ours, "peer": theirs, "ours_on_one": ours, "peer_on_one": theirs})
+    assert [r["reached"] for r in found] == [True, None, False, None, True, None], found
+    assert found[2]["ratio"] == 5 and found[3]["ratio"] == 1.25, found
+    run = {"reason": "until", "seconds": 0.005, "epochs": 7, "samples_per_second": 1e8, "metrics": {"test_rmse": 1.02}}
+    peer = {"reached": True, "seconds": 0.02, "epochs": 5, "ratings_per_s": 1e7, "quality": 1.08}
+    raw = {"one": [run], "two": [run], "peer_1": [peer], "peer_2": [peer]}
+    assert [r["reached"] for r in built.movielens_rows(raw)] == [True] * 4 + [None] * 2
+    assert [r["ratio"] for r in built.epinions_rows(raw)] == [10, 10, 10]
+    lines = [{"task": "read", "threads": n, "quality": 20.0 * n, "unit": "GB/s"} for n in (1, 2)]
+    assert [r["ours"] for r in built.limit_rows([{"lines": lines}])] == [20, 40]
+    for option in measure.PROGRAMS:
+        given = getattr(b.a, option)
+        try:
+            setattr(b.a, option, None)
+            b.program(option)
+        except Failed as failed:
+            assert measure.PROGRAMS[option][0] in str(failed), failed
+        else:
+            raise AssertionError(f"a row ran without {option}")
+        finally:
+            setattr(b.a, option, given)
 
 
 def main():
@@ -169,14 +220,15 @@ def main():
         sys.exit(f"{a.dunlin}: no program there; build it (cargo build --release) or give --dunlin")
     if a.smoke:
         return smoke(a)
-    for path in (a.quiet, os.path.join(a.peers, "bin", "python"), a.data, a.out):
-        if not os.path.exists(path):
-            sys.exit(f"{path}: not there; README.md says how to set up (peers, data, export)")
     names = [name for name in a.only.split(",") if name] or list(ROWS)
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         sys.exit(f"{', '.join(unknown)}: no such row; there is {', '.join(ROWS)}")
-    b = Bench(a)
+    needed = [] if ALONE.issuperset(names) else [os.path.join(a.peers, "bin", "python"), a.data, a.out]
+    for path in (a.quiet, *needed):
+        if not os.path.exists(path):
+            sys.exit(f"{path}: not there; README.md says how to set up (peers, data, export)")
+    b, left_out = Bench(a), []
     try:
         for name in names:
             start = time.monotonic()
@@ -184,6 +236,7 @@ def main():
                 found = ROWS[name](b)
             except Failed as failed:
                 print(f"{name}: left out: {failed}", flush=True)
+                left_out.append(name)
                 continue
             found["level"] = isa_of(found["raw"])
             write(a, name, found, time.monotonic() - start)
@@ -193,6 +246,8 @@ def main():
                       f"ratio {number(r['ratio'])}, target {r['target']}: {r['reached']} {r['note']}", flush=True)
     finally:
         b.close()
+    if left_out:
+        sys.exit(f"LEFT OUT, see above: {', '.join(left_out)}")
 
 
 if __name__ == "__main__":
