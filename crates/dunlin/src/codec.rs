@@ -36,6 +36,13 @@ pub enum Encoding {
     Narrow16,
 }
 
+impl Encoding {
+    /// True if all numbers are written down, also those that are zero.
+    pub fn is_dense(self) -> bool {
+        matches!(self, Encoding::Dense | Encoding::Narrow8 | Encoding::Narrow16)
+    }
+}
+
 /// Where a chunk's numbers are in the body of a [`Part`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -184,10 +191,9 @@ impl<'a, T: Element> Numbers<'a, T> {
             Numbers::Narrow8(numbers) => add_narrow(sums, numbers),
             Numbers::Narrow16(numbers) => add_narrow(sums, numbers),
             _ => {
-                self.each_filled(|at, number| {
-                    if let Some(sum) = sums.get_mut(at) {
-                        *sum = sum.plus(number);
-                    }
+                self.each_run(|at, numbers| {
+                    let sums = sums.get_mut(at..).unwrap_or_default();
+                    sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum = sum.plus(*number));
                 });
             }
         }
@@ -201,36 +207,43 @@ impl<'a, T: Element> Numbers<'a, T> {
             Numbers::Narrow16(numbers) => copy_narrow(values, numbers),
             _ => {
                 values.fill(T::zeroed());
-                self.each_filled(|at, number| {
-                    if let Some(value) = values.get_mut(at) {
-                        *value = number;
+                self.each_run(|at, numbers| {
+                    if let Some(values) = values.get_mut(at..at + numbers.len()) {
+                        values.copy_from_slice(numbers);
                     }
                 });
             }
         }
     }
 
-    /// If most numbers are zero and not written down: calls `out(position, number)` for the others and returns
-    /// true.
-    pub fn each_filled(&self, mut out: impl FnMut(usize, T)) -> bool {
+    /// If most numbers are zero and not written down: calls `out(position, numbers)` for runs of the others, in
+    /// ascending order, and returns true.
+    pub fn each_run(&self, mut out: impl FnMut(usize, &[T])) -> bool {
         match self {
             Numbers::Pairs(places, numbers) => {
-                places.iter().zip(*numbers).for_each(|(at, number)| out(usize::from(*at), *number));
+                let pairs = places.iter().zip(numbers.chunks_exact(1));
+                pairs.for_each(|(at, number)| out(usize::from(*at), number));
             }
             Numbers::Pairs8(places, numbers) => {
                 let pairs = places.iter().zip(*numbers);
-                pairs.for_each(|(at, number)| out(usize::from(*at), T::from_i32(i32::from(*number))));
+                pairs.for_each(|(at, number)| out(usize::from(*at), &[T::from_i32(i32::from(*number))]));
             }
             Numbers::Rows(bits, rows, stride) => {
-                let filled = (0..bits.len() * 8).filter(|row| bits[row / 8] >> (row % 8) & 1 == 1);
-                for (row, numbers) in filled.zip(rows.chunks_exact(*stride)) {
-                    numbers.iter().enumerate().for_each(|(at, number)| out(row * stride + at, *number));
-                }
+                let rows = set_bits(bits).zip(rows.chunks_exact(*stride));
+                rows.for_each(|(row, numbers)| out(row * stride, numbers));
             }
             _ => return false,
         }
         true
     }
+}
+
+/// The places of the bits that are set.
+fn set_bits(bits: &[u8]) -> impl Iterator<Item = usize> {
+    let bytes = bits.iter().enumerate().filter(|(_, bits)| **bits != 0);
+    bytes.flat_map(|(byte, bits)| {
+        (0..8).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 8 * byte + bit)
+    })
 }
 
 /// Chunks of integers as such; a chunk of floats has none that are narrow.
@@ -293,6 +306,40 @@ impl<'a> Writer<'a> {
         encoding
     }
 
+    /// Writes a chunk of which only some rows are not all zero: a bit for each row, and those rows that have it.
+    pub fn rows<T: Element>(&mut self, table: usize, chunk: usize, bits: &[u8], rows: &[T]) {
+        let (stride, zero) = (self.geometry[table].stride, T::zeroed());
+        let filled: usize = rows.chunks(1 << 14).map(|numbers| count_filled(numbers, zero)).sum();
+        let small = integers(rows).is_some_and(|numbers| numbers.iter().all(|n| i8::try_from(*n).is_ok()));
+        let number_bytes = if small { 1 } else { size_of::<T>() };
+        if self.geometry[table].elements(chunk).len() > 1 << 16
+            || bits.len() + size_of_val(rows) <= 8 + (2 + number_bytes) * filled
+        {
+            let offset = self.body.extend(bits);
+            self.body.extend(rows);
+            return self.enter(table, chunk, offset, Encoding::Rows);
+        }
+        let (mut places, mut numbers) = (Vec::with_capacity(filled), Vec::with_capacity(filled));
+        for (row, of_row) in set_bits(bits).zip(rows.chunks_exact(stride)) {
+            for (at, number) in (row * stride..).zip(of_row).filter(|(_, number)| **number != zero) {
+                places.push(at as u16);
+                numbers.push(*number);
+            }
+        }
+        let offset = write_places(&mut self.body, &places);
+        let encoding = match integers(&numbers).filter(|_| small) {
+            Some(numbers) => {
+                gather(&mut self.body, numbers.iter().map(|number| *number as i8));
+                Encoding::Pairs8
+            }
+            None => {
+                self.body.extend(&numbers);
+                Encoding::Pairs
+            }
+        };
+        self.enter(table, chunk, offset, encoding);
+    }
+
     /// Writes single numbers of a chunk: `numbers[i]` at `places[i]` within it, ascending.
     pub fn pairs<T: Element>(&mut self, table: usize, chunk: usize, places: &[u16], numbers: &[T]) {
         let offset = write_places(&mut self.body, places);
@@ -313,9 +360,14 @@ impl<'a> Writer<'a> {
 
 impl Sink for Writer<'_> {
     fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>) {
-        if let Numbers::Dense(numbers) = numbers {
-            self.chunk(table, chunk, numbers);
-            return;
+        match numbers {
+            Numbers::Dense(numbers) => {
+                self.chunk(table, chunk, numbers);
+                return;
+            }
+            Numbers::Rows(bits, rows, _) => return self.rows(table, chunk, bits, rows),
+            Numbers::Pairs(places, numbers) => return self.pairs(table, chunk, places, numbers),
+            _ => {}
         }
         let count = self.geometry[table].elements(chunk).len();
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -417,20 +469,11 @@ pub fn add_up(parts: &[(Node, Part)], lanes: usize, geometry: &[Geometry], sink:
                 let entry = part.entries.get(*next).filter(|entry| entry.key() == key);
                 *next += usize::from(entry.is_some());
                 let sum = entry.and_then(|entry| part.numbers::<T>(entry, geometry)).map_or(Sum::Nothing, Sum::One);
-                folder.push(*node, sum, |left, right| left.add(right, geometry[table].elements(chunk).len(), &mut spare));
+                folder.push(*node, sum, |left, right| left.add(right, &geometry[table], chunk, &mut spare));
             }
             for (_, sum) in folder.into_parts() {
-                match sum {
-                    Sum::Nothing => {}
-                    Sum::One(numbers) => sink.take(table, chunk, numbers),
-                    Sum::Many(buffer) => {
-                        let count = geometry[table].elements(chunk).len();
-                        if let Some(numbers) = buffer.slice::<T>(0, count) {
-                            sink.take(table, chunk, Numbers::Dense(numbers));
-                        }
-                        spare.push(buffer);
-                    }
-                }
+                sum.numbers(&geometry[table], chunk).into_iter().for_each(|numbers| sink.take(table, chunk, numbers));
+                spare.extend(sum.into_buffer());
             }
         });
     }
@@ -440,41 +483,114 @@ pub fn add_up(parts: &[(Node, Part)], lanes: usize, geometry: &[Geometry], sink:
 enum Sum<'a, T> {
     Nothing,
     One(Numbers<'a, T>),
+    /// Bits, and the rows that have one.
+    Rows(Vec<u8>, Buffer),
+    /// All numbers.
     Many(Buffer),
 }
 
 impl<T: Element> Sum<'_, T> {
-    /// Adds `right`, both being sums of a chunk of `count` numbers.
-    fn add(&mut self, right: Self, count: usize, spare: &mut Vec<Buffer>) {
-        if matches!(right, Sum::Nothing) {
+    /// The sum as numbers of `chunk`.
+    fn numbers(&self, table: &Geometry, chunk: usize) -> Option<Numbers<'_, T>> {
+        match self {
+            Sum::Nothing => None,
+            Sum::One(numbers) => Some(*numbers),
+            Sum::Rows(bits, rows) => {
+                let rows = rows.slice(0, rows.len() / size_of::<T>())?;
+                Some(Numbers::Rows(bits, rows, table.stride))
+            }
+            Sum::Many(buffer) => buffer.slice(0, table.elements(chunk).len()).map(Numbers::Dense),
+        }
+    }
+
+    fn into_buffer(self) -> Option<Buffer> {
+        match self {
+            Sum::Rows(_, buffer) | Sum::Many(buffer) => Some(buffer),
+            Sum::Nothing | Sum::One(_) => None,
+        }
+    }
+
+    /// Adds `right`, both being sums of the same chunk.
+    fn add(&mut self, right: Self, table: &Geometry, chunk: usize, spare: &mut Vec<Buffer>) {
+        let left = std::mem::replace(self, Sum::Nothing);
+        let (Some(first), Some(second)) = (left.numbers(table, chunk), right.numbers(table, chunk)) else {
+            *self = if matches!(left, Sum::Nothing) { right } else { left };
             return;
-        }
-        let mut buffer = match std::mem::replace(self, Sum::Nothing) {
-            Sum::Nothing => {
-                *self = right;
-                return;
-            }
-            Sum::Many(buffer) => buffer,
-            Sum::One(numbers) => {
-                let mut buffer = spare.pop().unwrap_or_default();
-                buffer.resize(count * size_of::<T>());
-                buffer.slice_mut(0, count).into_iter().for_each(|sums| numbers.copy_to(sums));
-                buffer
-            }
         };
-        if let Some(sums) = buffer.slice_mut::<T>(0, count) {
-            match &right {
-                Sum::One(numbers) => numbers.add_to(sums),
-                Sum::Many(right) => {
-                    right.slice(0, count).into_iter().for_each(|n| Numbers::Dense(n).add_to(sums))
+        let count = table.elements(chunk).len();
+        if let Some(bits) = joint_rows(&first, &second, table.stride, count) {
+            let mut buffer = spare.pop().unwrap_or_default();
+            add_rows(&first, &second, &bits, table.stride, &mut buffer);
+            spare.extend(left.into_buffer());
+            *self = Sum::Rows(bits, buffer);
+        } else if let Sum::Many(mut buffer) = left {
+            buffer.slice_mut(0, count).into_iter().for_each(|sums| second.add_to(sums));
+            *self = Sum::Many(buffer);
+        } else {
+            let mut buffer = spare.pop().unwrap_or_default();
+            buffer.resize(count * size_of::<T>());
+            buffer.slice_mut(0, count).into_iter().for_each(|sums| {
+                first.copy_to(sums);
+                second.add_to(sums);
+            });
+            spare.extend(left.into_buffer());
+            *self = Sum::Many(buffer);
+        }
+        spare.extend(right.into_buffer());
+    }
+}
+
+/// The rows that `first` or `second` has something in, if both are sparse and so are they together.
+fn joint_rows<T: Element>(
+    first: &Numbers<T>,
+    second: &Numbers<T>,
+    stride: usize,
+    count: usize,
+) -> Option<Vec<u8>> {
+    let rows = count / stride;
+    if !count.is_multiple_of(stride) {
+        return None;
+    }
+    let mut bits = vec![0u8; rows.div_ceil(8)];
+    for numbers in [first, second] {
+        match numbers {
+            Numbers::Rows(own, ..) => bits.iter_mut().zip(*own).for_each(|(bits, own)| *bits |= own),
+            Numbers::Pairs(places, _) | Numbers::Pairs8(places, _) if places.len() * 4 < count => {
+                for row in places.iter().map(|at| usize::from(*at) / stride) {
+                    bits[row / 8] |= 1 << (row % 8);
                 }
-                Sum::Nothing => {}
             }
+            _ => return None,
         }
-        if let Sum::Many(buffer) = right {
-            spare.push(buffer);
-        }
-        *self = Sum::Many(buffer);
+    }
+    let filled: u32 = bits.iter().map(|bits| bits.count_ones()).sum();
+    (filled as usize * 4 < rows).then_some(bits)
+}
+
+/// Puts the sums of the rows `bits` into `buffer`.
+fn add_rows<T: Element>(
+    first: &Numbers<T>,
+    second: &Numbers<T>,
+    bits: &[u8],
+    stride: usize,
+    buffer: &mut Buffer,
+) {
+    let filled: u32 = bits.iter().map(|bits| bits.count_ones()).sum();
+    let count = filled as usize * stride;
+    buffer.resize(count * size_of::<T>());
+    let Some(sums) = buffer.slice_mut::<T>(0, count) else { return };
+    sums.fill(T::zeroed());
+    for numbers in [first, second] {
+        let mut rows = set_bits(bits).enumerate().peekable();
+        numbers.each_run(|at, numbers| {
+            // Runs ascend, as the rows do: each is found by going on from the last.
+            while rows.peek().is_some_and(|(_, row)| *row < at / stride) {
+                rows.next();
+            }
+            let start = rows.peek().map_or(0, |(place, _)| place * stride) + at % stride;
+            let sums = sums.get_mut(start..).unwrap_or_default();
+            sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum = sum.plus(*number));
+        });
     }
 }
 

@@ -5,7 +5,7 @@
 //! also for tables of a few chunks. A chunk's update is written down in its smallest form while it is in the nearest
 //! cache ([`crate::codec`]) and stays in that form, in memory and on the wire, until it is added to a table.
 
-use crate::codec::{Encoding, Entry, Numbers, Part, Sink, Writer, add_up};
+use crate::codec::{Entry, Numbers, Part, Sink, Writer, add_up};
 use crate::table::{Axis, Element, Merge, Params, Replica, TableSpec, Type};
 use dunlin_comm::Buffer;
 use dunlin_comm::collective::Node;
@@ -148,14 +148,7 @@ impl Params {
                     continue;
                 }
                 let part = &mut parts[shard_of(number, chunk, shards)];
-                with_type!(table.element, T => {
-                    let count = table.elements(chunk).len();
-                    scratch.resize(count * size_of::<T>());
-                    let Some(update) = scratch.slice_mut::<T>(0, count) else { continue };
-                    take_chunk::<T>(replica, table, chunk, lanes, update);
-                    let encoding = part.chunk(number, chunk, &*update);
-                    leave_chunk::<T>(replica, table, chunk, afterwards, encoding, update);
-                });
+                with_type!(table.element, T => take_chunk::<T>(replica, table, number, chunk, lanes, afterwards, part, &mut scratch));
             }
             replica.touched.fill(0);
         }
@@ -255,10 +248,11 @@ impl Sink for Add<'_> {
         let base = &mut base.as_mut_slice()[range];
         let was_left = left.get_mut(chunk).is_some_and(std::mem::take);
         let sparse = !was_left
-            && numbers.each_filled(|at, number| {
-                if let (Some(base), Some(value)) = (base.get_mut(at), values.get_mut(at)) {
-                    *base = base.plus(number);
-                    *value = *base;
+            && numbers.each_run(|at, numbers| {
+                let range = at..at + numbers.len();
+                if let (Some(base), Some(values)) = (base.get_mut(range.clone()), values.get_mut(range)) {
+                    base.iter_mut().zip(numbers).for_each(|(base, number)| *base = base.plus(*number));
+                    values.copy_from_slice(base);
                 }
             });
         if !sparse {
@@ -287,58 +281,75 @@ impl Sink for Set<'_> {
     }
 }
 
-/// The part of each row of `chunk` that is in it (all of it, unless rows are wider than chunks): row, and its
-/// place in the table.
-fn rows_of(table: &Geometry, chunk: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+/// The rows of `chunk` that were touched: each one's place in the table and in an array that has all rows of the
+/// chunk or, if it is `compact`, only these. A row wider than a chunk is there with the part that is in it.
+fn touched_rows<'a>(
+    touched: &'a [u8],
+    table: &Geometry,
+    chunk: usize,
+    compact: bool,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + 'a {
     let (elements, stride) = (table.elements(chunk), table.stride);
-    table
-        .rows(chunk)
-        .map(move |row| (row, (row * stride).max(elements.start)..((row + 1) * stride).min(elements.end)))
+    let rows = table.rows(chunk).filter(|row| touched[*row] == 1).enumerate();
+    rows.map(move |(number, row)| {
+        let place = (row * stride).max(elements.start)..((row + 1) * stride).min(elements.end);
+        let start = if compact { number * stride } else { place.start - elements.start };
+        (place.clone(), start..start + place.len())
+    })
 }
 
-/// Puts the update of one chunk into `update`: zero in rows that were not touched.
-fn take_chunk<T: Element>(replica: &Replica, table: &Geometry, chunk: usize, lanes: usize, update: &mut [T]) {
-    let Replica { spec, values, base, touched, .. } = replica;
-    let (Some(values), Some(base)) = (T::slot(values), T::slot(base)) else { return };
-    let start = table.elements(chunk).start;
-    for (row, range) in rows_of(table, chunk) {
-        let update = &mut update[range.start - start..range.end - start];
-        if touched[row] == 0 {
-            update.fill(T::zeroed());
-            continue;
-        }
-        let (values, base) = (&values.as_slice()[range.clone()], &base.as_slice()[range]);
-        update.iter_mut().zip(values).zip(base).for_each(|((u, value), base)| *u = value.minus(*base));
+/// Writes the update of one chunk to `part` and leaves the table as `afterwards` says.
+#[expect(clippy::too_many_arguments, reason = "one step of take_updates, apart for its type")]
+fn take_chunk<T: Element>(
+    replica: &mut Replica,
+    table: &Geometry,
+    number: usize,
+    chunk: usize,
+    lanes: usize,
+    afterwards: Afterwards,
+    part: &mut Writer,
+    scratch: &mut Buffer,
+) {
+    let Replica { spec, values, base, touched, left, .. } = replica;
+    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return };
+    let (values, base) = (values.as_mut_slice(), base.as_mut_slice());
+    let (rows, count) = (table.rows(chunk), table.elements(chunk).len());
+    let filled = touched[rows.clone()].iter().map(|touched| usize::from(*touched)).sum::<usize>();
+    let compact = filled * 4 < rows.len();
+    let length = if compact { filled * table.stride } else { count };
+    scratch.resize(length * size_of::<T>());
+    let Some(update) = scratch.slice_mut::<T>(0, length) else { return };
+    if !compact && filled < rows.len() {
+        update.fill(T::zeroed());
+    }
+    for (place, at) in touched_rows(touched, table, chunk, compact) {
+        let update = &mut update[at];
+        let rows = values[place.clone()].iter().zip(&base[place]);
+        update.iter_mut().zip(rows).for_each(|(update, (value, base))| *update = value.minus(*base));
         if spec.merge == Merge::Mean {
             update.iter_mut().for_each(|update| *update = update.divided(lanes));
         }
     }
-}
-
-/// Leaves one chunk as `afterwards` says, its update having been taken.
-fn leave_chunk<T: Element>(
-    replica: &mut Replica,
-    table: &Geometry,
-    chunk: usize,
-    afterwards: Afterwards,
-    encoding: Encoding,
-    update: &[T],
-) {
-    let Replica { values, base, touched, left, .. } = replica;
+    let sparse = match compact {
+        true => {
+            let mut bits = vec![0u8; rows.len().div_ceil(8)];
+            let touched = touched[rows].iter().enumerate().filter(|(_, touched)| **touched == 1);
+            touched.for_each(|(row, _)| bits[row / 8] |= 1 << (row % 8));
+            part.rows(number, chunk, &bits, &*update);
+            true
+        }
+        false => !part.chunk(number, chunk, &*update).is_dense(),
+    };
     // What is sparse goes back now, so that a sparse sum can be added without a look at the rest.
-    let dense = matches!(encoding, Encoding::Dense | Encoding::Narrow8 | Encoding::Narrow16);
-    if afterwards == Afterwards::Leave && dense {
+    if afterwards == Afterwards::Leave && !sparse {
         left.resize(table.chunks, false);
         left[chunk] = true;
         return;
     }
-    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return };
-    let start = table.elements(chunk).start;
-    for (_, range) in rows_of(table, chunk).filter(|(row, _)| touched[*row] == 1) {
-        let update = &update[range.start - start..range.end - start];
-        let (values, base) = (&mut values.as_mut_slice()[range.clone()], &mut base.as_mut_slice()[range]);
+    for (place, at) in touched_rows(touched, table, chunk, compact) {
+        let (values, base) = (&mut values[place.clone()], &mut base[place]);
         if afterwards == Afterwards::Keep {
-            base.iter_mut().zip(update).for_each(|(base, update)| *base = base.plus(*update));
+            base.iter_mut().zip(&update[at]).for_each(|(base, update)| *base = base.plus(*update));
         }
         values.copy_from_slice(base);
     }
