@@ -29,9 +29,9 @@ impl Buffer {
         Buffer::default()
     }
 
-    /// `length` zero bytes.
+    /// `length` zero bytes. Pages are mapped when they are first written.
     pub fn zeroed(length: usize) -> Buffer {
-        Buffer { lines: vec![Line::zeroed(); length.div_ceil(64)], length }
+        Buffer { lines: bytemuck::allocation::zeroed_vec(length.div_ceil(64)), length }
     }
 
     /// The bytes.

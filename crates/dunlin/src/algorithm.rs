@@ -55,14 +55,18 @@ pub struct Unit<'a> {
     pub lane: usize,
     /// Number of lanes.
     pub lanes: usize,
+    /// Under `rotation`: which block of rows is visiting; `block` holds the entries of these columns only, and a
+    /// data block has as many units in an epoch as there are row blocks. Elsewhere 0.
+    pub row_block: usize,
     /// The run's seed.
     pub seed: u64,
 }
 
 impl Unit<'_> {
-    /// The random stream of this block and epoch for `purpose`: the same whichever worker or lane asks.
+    /// The random stream of this block, epoch and row block for `purpose`: the same whichever worker or lane asks.
     pub fn rng(&self, purpose: &str) -> Stream {
-        stream(self.seed, purpose, &[u64::from(self.block.id), self.epoch as u64])
+        let keys = [u64::from(self.block.id), self.epoch as u64, self.row_block as u64];
+        stream(self.seed, purpose, if self.row_block == 0 { &keys[..2] } else { &keys })
     }
 }
 
@@ -79,11 +83,23 @@ pub enum StrategyKind {
     Asp,
     /// Replicas and an all-reduce a clock.
     AllReduce,
+    /// Blocks of rows that go round the lanes, in lock-step.
+    Rotation,
 }
 
 /// The strategies over shared tables, for models that allow any of them.
 pub const ANY_TABLE_STRATEGY: &[StrategyKind] =
     &[StrategyKind::Bsp, StrategyKind::Ssp, StrategyKind::Essp, StrategyKind::Asp, StrategyKind::AllReduce];
+
+/// The same and `rotation`: for models whose work on an entry reads and writes one row of each rotating table.
+pub const ANY_STRATEGY: &[StrategyKind] = &[
+    StrategyKind::Bsp,
+    StrategyKind::Ssp,
+    StrategyKind::Essp,
+    StrategyKind::Asp,
+    StrategyKind::AllReduce,
+    StrategyKind::Rotation,
+];
 
 /// A learning algorithm: what to compute on a block of data with shared tables.
 ///

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+mod cells;
 mod csv;
 mod cut;
 mod docword;
@@ -26,6 +27,7 @@ mod synth;
 mod tests;
 mod text;
 
+pub use cells::cut_columns;
 pub use cut::cut;
 pub use mix::mix;
 pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_idx, read_noting, write};

@@ -6,6 +6,7 @@
 
 pub mod allreduce;
 pub mod ps;
+pub mod rotation;
 pub mod server;
 pub mod solo;
 
@@ -37,6 +38,8 @@ pub enum StrategySpec {
     Asp,
     /// A replica on every worker and one all-reduce a clock.
     AllReduce,
+    /// Blocks of rows go round the lanes in lock-step; each is in one place at any time.
+    Rotation,
 }
 
 /// How many clocks old a read may be: at least all updates of clocks before c − S are in it.
@@ -69,6 +72,7 @@ impl StrategySpec {
             StrategySpec::Essp(_) => StrategyKind::Essp,
             StrategySpec::Asp => StrategyKind::Asp,
             StrategySpec::AllReduce => StrategyKind::AllReduce,
+            StrategySpec::Rotation => StrategyKind::Rotation,
         }
     }
 }
@@ -82,6 +86,7 @@ impl StrategyKind {
             StrategyKind::Essp => "essp",
             StrategyKind::Asp => "asp",
             StrategyKind::AllReduce => "allreduce",
+            StrategyKind::Rotation => "rotation",
         }
     }
 }
@@ -98,7 +103,7 @@ impl Display for StrategySpec {
 impl FromStr for StrategySpec {
     type Err = Error;
 
-    /// `bsp`, `ssp`, `ssp:S`, `ssp:S,TABLE=S,...`, `essp...` likewise, `asp`, `allreduce`.
+    /// `bsp`, `ssp`, `ssp:S`, `ssp:S,TABLE=S,...`, `essp...` likewise, `asp`, `allreduce`, `rotation`.
     fn from_str(text: &str) -> Result<StrategySpec> {
         let (word, rest) = text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)));
         let plain = |spec| match rest {
@@ -109,11 +114,12 @@ impl FromStr for StrategySpec {
             "bsp" => plain(StrategySpec::Bsp),
             "asp" => plain(StrategySpec::Asp),
             "allreduce" => plain(StrategySpec::AllReduce),
+            "rotation" => plain(StrategySpec::Rotation),
             "ssp" => parse_staleness(text, rest).map(StrategySpec::Ssp),
             "essp" => parse_staleness(text, rest).map(StrategySpec::Essp),
             _ => Err(Error::Usage(format!(
-                "strategy {text}{}: there is bsp, ssp:S, essp:S, asp and allreduce (S = clocks of staleness, e.g. ssp:4)",
-                crate::model::did_you_mean(word, &["bsp", "ssp", "essp", "asp", "allreduce"])
+                "strategy {text}{}: there is bsp, ssp:S, essp:S, asp, allreduce and rotation (S = clocks of staleness, e.g. ssp:4)",
+                crate::model::did_you_mean(word, &["bsp", "ssp", "essp", "asp", "allreduce", "rotation"])
             ))),
         }
     }
@@ -179,6 +185,8 @@ pub enum Task {
     Work {
         /// A hosted lane.
         lane: usize,
+        /// The block of rows that is at hand; 0 where all rows are.
+        row_block: usize,
     },
     /// A clock has ended everywhere and the tables are combined: call the model's `end_clock` with these sums.
     EndClock(Sums),
@@ -283,7 +291,7 @@ mod tests {
 
     #[test]
     fn words_come_back_as_they_were_written() {
-        for text in ["bsp", "ssp:4", "essp:0", "asp", "allreduce", "ssp:4,totals=0,words=9"] {
+        for text in ["bsp", "ssp:4", "essp:0", "asp", "allreduce", "rotation", "ssp:4,totals=0,words=9"] {
             assert_eq!(text.parse::<StrategySpec>().unwrap().to_string(), text);
         }
         assert_eq!("ssp".parse::<StrategySpec>().unwrap().to_string(), "ssp:4");

@@ -153,8 +153,10 @@ impl TableSpec {
 pub struct Replica {
     /// What it is a copy of.
     pub spec: TableSpec,
-    /// rows x stride elements.
+    /// rows x stride elements; while a block of rows is visiting ([`Replica::first`]), those of the block.
     pub values: Storage,
+    /// The first row that is there: 0 unless a block of rows is visiting.
+    pub first: usize,
     /// If tracked, the rows as they were at the start of this clock; else empty.
     pub base: Storage,
     /// Per row: 1 if it was written in this clock.
@@ -172,7 +174,7 @@ impl Replica {
         let values = Storage::zeroed(spec.element, length);
         let base = Storage::zeroed(spec.element, if tracked { length } else { 0 });
         let touched = vec![0; spec.rows];
-        Replica { spec, values, base, touched, left: Vec::new(), tracked }
+        Replica { spec, values, first: 0, base, touched, left: Vec::new(), tracked }
     }
 
     /// Sets rows `rows` to the table's start; each depends on (seed, table, row) alone.
@@ -249,7 +251,8 @@ impl Params {
     pub fn table<T: Element>(&self, table: usize) -> Table<'_, T> {
         let replica = &self.replicas[table];
         let Some(values) = T::slot(&replica.values) else { wrong_type(&replica.spec, T::TYPE) };
-        Table { values: values.as_slice(), stride: replica.spec.stride(), width: replica.spec.width }
+        let (stride, width) = (replica.spec.stride(), replica.spec.width);
+        Table { values: values.as_slice(), before: replica.first * stride, stride, width }
     }
 
     /// Table number `table`, to write.
@@ -277,9 +280,9 @@ impl Params {
 
 fn handle<T: Element>(replica: &mut Replica) -> TableMut<'_, T> {
     let (stride, width) = (replica.spec.stride(), replica.spec.width);
-    let Replica { spec, values, touched, .. } = replica;
+    let Replica { spec, values, first, touched, .. } = replica;
     let Some(values) = T::slot_mut(values) else { wrong_type(spec, T::TYPE) };
-    TableMut { values: values.as_mut_slice(), touched, stride, width }
+    TableMut { values: values.as_mut_slice(), before: *first * stride, touched, stride, width }
 }
 
 #[cold]

@@ -11,11 +11,13 @@ pub use source::Source;
 
 use crate::algorithm::{Algorithm, Sums, Unit};
 use crate::checkpoint::{self, Found};
+use crate::data::{Block, cut_columns};
 use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
 use crate::serial::{block_order, share};
 use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
+use crate::strategy::rotation::{self, Rotation};
 use crate::strategy::solo::Solo;
 use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Params, Replica};
@@ -123,13 +125,23 @@ fn resumed(run: &Run) -> Result<Option<(Found, Vec<String>)>> {
 fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Params {
     let replicas = algorithm.tables().into_iter().enumerate().map(|(table, spec)| {
         let example = spec.axis == Axis::Example;
-        let mut replica = Replica::new(spec, run.lanes > 1 && !example);
+        let goes_round = run.strategy == StrategySpec::Rotation && rotation::rotates(spec.axis);
+        let mut replica = Replica::new(spec, run.lanes > 1 && !example && !goes_round);
         let rows = if example { rows.clone() } else { 0..replica.spec.rows };
         replica.initialise(table, run.seed, rows);
         replica.rebase();
         replica
     });
     Params { replicas: replicas.collect(), lanes: run.lanes }
+}
+
+/// The ranges of rows that go round under `rotation`, cut alike on every rank; none under other strategies.
+fn cut_rows<A: Algorithm>(algorithm: &A, run: &Run, source: &Source, blocks: &[&Block]) -> Vec<Range<usize>> {
+    if run.strategy != StrategySpec::Rotation || run.lanes == 1 {
+        return Vec::new();
+    }
+    let count = run.lanes * rotation::blocks_per_lane(&algorithm.tables(), run.lanes);
+    cut_columns(blocks.iter().copied(), source.shape.columns, count)
 }
 
 /// A worker in training.
@@ -144,8 +156,10 @@ struct Worker<'a, A: Algorithm> {
     clocks: Lanes,
     strategy: Box<dyn Strategy>,
     clocks_per_epoch: usize,
-    /// Clocks before the first epoch: the rounds of `begin`.
+    /// Clocks before the first epoch: those of the rounds of `begin`.
     rounds: u64,
+    /// The ranges of rows that go round; none unless the strategy is `rotation`.
+    row_blocks: Vec<Range<usize>>,
     epochs: usize,
     seconds: f64,
     running_since: Time,
@@ -166,21 +180,28 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         observer: &'a mut dyn Observer,
     ) -> Result<Worker<'a, A>> {
         let hosted = share(run.lanes, run.workers, comm.rank());
-        let clocks_per_epoch = run.clocks_per_epoch.unwrap_or_else(|| {
+        let (row_blocks, clocks_per_epoch) = {
             let blocks = lock(&source.train);
-            let wanted = algorithm.clocks_per_epoch(&blocks.iter().flatten().collect::<Vec<_>>(), run.lanes);
-            wanted.clamp(1, (blocks.len() / run.lanes).max(1)) // a clock without a block would change nothing
-        });
+            let blocks: Vec<&Block> = blocks.iter().flatten().collect();
+            let row_blocks = cut_rows(&algorithm, run, source, &blocks);
+            let wanted =
+                run.clocks_per_epoch.unwrap_or_else(|| algorithm.clocks_per_epoch(&blocks, run.lanes).max(1));
+            // A clock without a block would change nothing.
+            let most =
+                if run.clocks_per_epoch.is_some() { usize::MAX } else { (blocks.len() / run.lanes).max(1) };
+            let clocks = if row_blocks.is_empty() { wanted.min(most) } else { row_blocks.len() };
+            (row_blocks, clocks)
+        };
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
-        let lanes: Vec<Lane<A::Local>> =
-            hosted.clone().map(|lane| take_lane(source, run.lanes, lane)).collect();
+        let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, &row_blocks));
+        let lanes: Vec<Lane<A::Local>> = lanes.collect::<Result<_>>()?;
         if !comm.shares_memory() && !comm.is_simulated() {
             source.forget();
         }
         let rows = lanes.first().map_or(0, |l| l.rows.start)..lanes.last().map_or(0, |l| l.rows.end);
         let params = make_tables(&algorithm, run, rows);
         let clocks = Lanes { total: run.lanes, clocks: vec![0; hosted.len()], hosted };
-        let rounds = algorithm.rounds() as u64;
+        let rounds = (algorithm.rounds() * row_blocks.len().max(1)) as u64;
         let process = if comm.is_simulated() { 0 } else { std::process::id() };
         let worker = Worker {
             algorithm,
@@ -194,6 +215,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             strategy: Box::new(Solo::default()),
             clocks_per_epoch: clocks_per_epoch.max(1),
             rounds,
+            row_blocks,
             epochs: 0,
             seconds: 0.0,
             running_since: Time(0),
@@ -269,6 +291,10 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         if run.strategy == StrategySpec::AllReduce {
             return Ok(Box::new(AllReduce::new(&self.params, &self.clocks, clock)));
         }
+        if run.strategy == StrategySpec::Rotation {
+            let row_blocks = self.row_blocks.clone();
+            return Ok(Box::new(Rotation::new(&self.params, run.workers, &self.clocks, row_blocks, clock)));
+        }
         let servers = if self.comm.rank() == 0 { run.workers..self.comm.size() } else { 0..0 };
         for server in servers.clone() {
             self.comm.send(server, CONTROL, Message::new(&clock, Buffer::new()))?;
@@ -298,7 +324,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let waited = self.strategy.blocked_seconds() - blocked;
             self.times.exchange_seconds += self.comm.now().since(start).as_secs_f64() - waited;
             match task {
-                Task::Work { lane } => self.work(lane)?,
+                Task::Work { lane, row_block } => self.work(lane, row_block)?,
                 Task::EndClock(sums) => {
                     self.algorithm.end_clock(&sums, &mut self.params)?;
                     self.params.settle();
@@ -310,13 +336,13 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     }
 
     /// The next clock of `lane`.
-    fn work(&mut self, lane: usize) -> Result<()> {
+    fn work(&mut self, lane: usize, row_block: usize) -> Result<()> {
         let clock = *self.clocks.clock_mut(lane);
         let start = self.comm.now();
         self.comm.describe(&format!("lane {lane} at clock {clock}"));
         let sums = match clock.checked_sub(self.rounds) {
-            None => self.begin(lane, clock as usize)?,
-            Some(clock) => self.step(lane, clock as usize)?,
+            None => self.begin(lane, row_block, clock as usize / self.row_blocks.len().max(1))?,
+            Some(clock) => self.step(lane, row_block, clock as usize)?,
         };
         let worked = self.comm.now().since(start).as_secs_f64();
         self.slow_down(clock, worked);
@@ -329,33 +355,37 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         Ok(())
     }
 
-    fn begin(&mut self, lane: usize, round: usize) -> Result<Sums> {
+    fn begin(&mut self, lane: usize, row_block: usize, round: usize) -> Result<Sums> {
         let place = lane - self.clocks.hosted.start;
-        for index in 0..self.lanes[place].blocks.len() {
+        for index in 0..self.lanes[place].locals.len() {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
-            let Lane { blocks, locals, .. } = &mut self.lanes[place];
-            let unit = Unit { block: &blocks[index], epoch: round, clock: round, lane, lanes, seed };
+            let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
+            let block = &blocks[index * *cells + row_block];
+            let unit = Unit { block, epoch: round, clock: round, lane, lanes, row_block, seed };
             let local = locals[index].take();
             locals[index] = Some(self.algorithm.begin(&unit, &mut self.params, local)?);
-            let samples = blocks[index].samples();
+            let samples = block.samples();
             self.charge(samples)?;
         }
         Ok(Sums::default())
     }
 
-    fn step(&mut self, lane: usize, clock: usize) -> Result<Sums> {
+    fn step(&mut self, lane: usize, row_block: usize, clock: usize) -> Result<Sums> {
         let place = lane - self.clocks.hosted.start;
         let (epoch, part) = (clock / self.clocks_per_epoch, clock % self.clocks_per_epoch);
         let mut sums = Sums::default();
-        let blocks = self.lanes[place].blocks.len();
+        let blocks = self.lanes[place].locals.len();
         let order = block_order(self.run.seed, lane, epoch, blocks);
-        for index in order[share(blocks, self.clocks_per_epoch, part)].iter().copied() {
+        let due =
+            if self.row_blocks.is_empty() { share(blocks, self.clocks_per_epoch, part) } else { 0..blocks };
+        for index in order[due].iter().copied() {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
-            let Lane { blocks, locals, .. } = &mut self.lanes[place];
-            let unit = Unit { block: &blocks[index], epoch, clock, lane, lanes, seed };
+            let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
+            let block = &blocks[index * *cells + row_block];
+            let unit = Unit { block, epoch, clock, lane, lanes, row_block, seed };
             let Some(local) = &mut locals[index] else { continue };
             self.algorithm.step(&unit, &mut self.params, local, &mut sums)?;
-            let samples = blocks[index].samples();
+            let samples = block.samples();
             self.charge(samples)?;
         }
         Ok(sums)

@@ -17,7 +17,7 @@ mod kernel;
 #[cfg(test)]
 mod tests;
 
-use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
+use dunlin::algorithm::{ANY_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Kind, Names, Ratings};
 use dunlin::isa::Isa;
 use dunlin::{Algorithm, Axis, Block, Error, Init, Params, Result, Shape, Sums, Table, TableSpec, Unit};
@@ -222,7 +222,7 @@ impl Algorithm for Mf {
     const NAME: &'static str = "mf";
     const ABOUT: &'static str = "matrix factorisation with biases, by stochastic gradient descent";
     const DATA: Kind = Kind::Ratings;
-    const STRATEGIES: &'static [StrategyKind] = ANY_TABLE_STRATEGY;
+    const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
     type Config = Config;
     type Local = ();
 

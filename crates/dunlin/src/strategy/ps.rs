@@ -78,7 +78,7 @@ impl ParameterServer {
             StrategySpec::Ssp(staleness) => (Reads::Pull, Some(staleness)),
             StrategySpec::Essp(staleness) => (Reads::Pushed, Some(staleness)),
             StrategySpec::Asp => (Reads::Unbounded, None),
-            StrategySpec::Bsp | StrategySpec::AllReduce => (Reads::LockStep, None),
+            StrategySpec::Bsp | StrategySpec::AllReduce | StrategySpec::Rotation => (Reads::LockStep, None),
         };
         let name = |replica: &Replica| bound.map_or(u64::MAX, |bound| bound.of(&replica.spec.name));
         let shards = shard_ranks.len();
@@ -298,7 +298,9 @@ pub fn install_shards(
     let own = shard_ranks.iter().enumerate().filter(|(_, rank)| **rank == comm.rank());
     let shards = own.map(|(number, _)| {
         let (mode, holds_values) = match spec {
-            StrategySpec::Bsp | StrategySpec::AllReduce => (Mode::LockStep { relay }, false),
+            StrategySpec::Bsp | StrategySpec::AllReduce | StrategySpec::Rotation => {
+                (Mode::LockStep { relay }, false)
+            }
             StrategySpec::Essp(_) => (Mode::Arrival { eager: true }, true),
             StrategySpec::Ssp(_) | StrategySpec::Asp => (Mode::Arrival { eager: false }, true),
         };
@@ -365,7 +367,7 @@ impl Strategy for ParameterServer {
             }
         }
         self.observe(lane, clock, params);
-        Ok(Task::Work { lane })
+        Ok(Task::Work { lane, row_block: 0 })
     }
 
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {

@@ -6,6 +6,8 @@ use super::Element;
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a, T> {
     pub(super) values: &'a [T],
+    /// Elements of the table before those that are there.
+    pub(super) before: usize,
     pub(super) stride: usize,
     pub(super) width: usize,
 }
@@ -14,16 +16,16 @@ impl<'a, T: Element> Table<'a, T> {
     /// Row `row`.
     #[inline(always)]
     pub fn row(&self, row: usize) -> &'a [T] {
-        &self.values[row * self.stride..][..self.width]
+        &self.values[row * self.stride - self.before..][..self.width]
     }
 
     /// Row `row` with its padding, which is zero: `stride` elements.
     #[inline(always)]
     pub fn padded(&self, row: usize) -> &'a [T] {
-        &self.values[row * self.stride..][..self.stride]
+        &self.values[row * self.stride - self.before..][..self.stride]
     }
 
-    /// Number of rows.
+    /// Number of rows that are there: all, unless a block of rows is visiting.
     pub fn rows(&self) -> usize {
         self.values.len() / self.stride
     }
@@ -33,7 +35,7 @@ impl<'a, T: Element> Table<'a, T> {
         self.stride
     }
 
-    /// All rows with their padding, flat.
+    /// All rows that are there with their padding, flat.
     pub fn flat(&self) -> &'a [T] {
         self.values
     }
@@ -43,6 +45,8 @@ impl<'a, T: Element> Table<'a, T> {
 #[derive(Debug)]
 pub struct TableMut<'a, T> {
     pub(super) values: &'a mut [T],
+    /// Elements of the table before those that are there.
+    pub(super) before: usize,
     pub(super) touched: &'a mut [u8],
     pub(super) stride: usize,
     pub(super) width: usize,
@@ -52,27 +56,27 @@ impl<T: Element> TableMut<'_, T> {
     /// Row `row`, to read.
     #[inline(always)]
     pub fn row(&self, row: usize) -> &[T] {
-        &self.values[row * self.stride..][..self.width]
+        &self.values[row * self.stride - self.before..][..self.width]
     }
 
     /// Row `row`, to write.
     #[inline(always)]
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         self.touch(row);
-        &mut self.values[row * self.stride..][..self.width]
+        &mut self.values[row * self.stride - self.before..][..self.width]
     }
 
     /// Row `row` with its padding, to read: `stride` elements.
     #[inline(always)]
     pub fn padded(&self, row: usize) -> &[T] {
-        &self.values[row * self.stride..][..self.stride]
+        &self.values[row * self.stride - self.before..][..self.stride]
     }
 
     /// Row `row` with its padding, to write. The padding must stay zero.
     #[inline(always)]
     pub fn padded_mut(&mut self, row: usize) -> &mut [T] {
         self.touch(row);
-        &mut self.values[row * self.stride..][..self.stride]
+        &mut self.values[row * self.stride - self.before..][..self.stride]
     }
 
     /// The first `W` elements of row `row` as an array, to write; `W` at most the stride. A width known to the
@@ -80,7 +84,7 @@ impl<T: Element> TableMut<'_, T> {
     #[inline(always)]
     pub fn array_mut<const W: usize>(&mut self, row: usize) -> &mut [T; W] {
         self.touch(row);
-        match self.values[row * self.stride..].first_chunk_mut() {
+        match self.values[row * self.stride - self.before..].first_chunk_mut() {
             Some(array) => array,
             None => wrong_width(W),
         }
@@ -96,7 +100,7 @@ impl<T: Element> TableMut<'_, T> {
         self.stride
     }
 
-    /// All rows with their padding, flat, to write; every row counts as touched.
+    /// All rows that are there with their padding, flat, to write; every row counts as touched.
     pub fn flat_mut(&mut self) -> &mut [T] {
         (0..self.touched.len()).for_each(|row| self.touch(row));
         self.values
@@ -105,7 +109,7 @@ impl<T: Element> TableMut<'_, T> {
     /// Asks the processor to fetch row `row` into its cache.
     #[inline(always)]
     pub fn prefetch(&self, row: usize) {
-        prefetch(&self.values[row * self.stride..]);
+        prefetch(&self.values[row * self.stride - self.before..]);
     }
 
     /// Notes that `row` is written in this clock.

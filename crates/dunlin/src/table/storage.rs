@@ -1,7 +1,8 @@
 //! Elements of tables and the flat arrays that hold them, aligned to cache lines.
 
 use super::Type;
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
+use dunlin_comm::Buffer;
 
 /// An element of a table.
 pub trait Element: Pod + PartialEq + Send + Sync + std::fmt::Debug {
@@ -54,35 +55,38 @@ elements! {
     i32, I32, |v| v.round() as i32, |a, b| a.wrapping_add(b), |a, b| a.wrapping_sub(b);
 }
 
-/// A zeroed flat array whose start is aligned to a cache line.
+/// A flat array whose start is aligned to a cache line. Its memory can leave it as a [`Buffer`] and come back, so that
+/// it travels without a copy.
 #[derive(Clone, Debug, Default)]
 pub struct Lines<T> {
-    lines: Vec<Line>,
-    length: usize,
+    buffer: Buffer,
     element: std::marker::PhantomData<T>,
 }
-
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
 
 impl<T: Pod> Lines<T> {
     /// `length` zeros. Pages are mapped when they are first written.
     pub fn zeroed(length: usize) -> Lines<T> {
-        let lines = bytemuck::allocation::zeroed_vec((length * size_of::<T>()).div_ceil(64));
-        Lines { lines, length, element: std::marker::PhantomData }
+        Lines::from(Buffer::zeroed(length * size_of::<T>()))
     }
 
     /// The elements.
     #[inline(always)]
     pub fn as_slice(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.lines)[..self.length]
+        bytemuck::cast_slice(self.buffer.bytes())
     }
 
     /// The elements, to write.
     #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.length]
+        bytemuck::cast_slice_mut(self.buffer.bytes_mut())
+    }
+}
+
+impl<T: Pod> From<Buffer> for Lines<T> {
+    /// The whole elements that `buffer` holds.
+    fn from(mut buffer: Buffer) -> Lines<T> {
+        buffer.resize(buffer.len() / size_of::<T>() * size_of::<T>());
+        Lines { buffer, element: std::marker::PhantomData }
     }
 }
 
@@ -100,10 +104,33 @@ pub enum Storage {
 impl Storage {
     /// `length` zeros of type `element`.
     pub fn zeroed(element: Type, length: usize) -> Storage {
+        Storage::from_buffer(element, Buffer::zeroed(length * element.bytes()))
+    }
+
+    /// The elements of type `element` that `buffer` holds.
+    pub fn from_buffer(element: Type, buffer: Buffer) -> Storage {
         match element {
-            Type::F32 => Storage::F32(Lines::zeroed(length)),
-            Type::F64 => Storage::F64(Lines::zeroed(length)),
-            Type::I32 => Storage::I32(Lines::zeroed(length)),
+            Type::F32 => Storage::F32(Lines::from(buffer)),
+            Type::F64 => Storage::F64(Lines::from(buffer)),
+            Type::I32 => Storage::I32(Lines::from(buffer)),
+        }
+    }
+
+    /// The memory of the elements.
+    pub fn into_buffer(self) -> Buffer {
+        match self {
+            Storage::F32(lines) => lines.buffer,
+            Storage::F64(lines) => lines.buffer,
+            Storage::I32(lines) => lines.buffer,
+        }
+    }
+
+    /// The memory of the elements, to read.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Storage::F32(lines) => lines.buffer.bytes(),
+            Storage::F64(lines) => lines.buffer.bytes(),
+            Storage::I32(lines) => lines.buffer.bytes(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The data of a run, shared by the ranks of a process, and the lanes that a worker takes from them.
 
+use crate::Result;
 use crate::data::{Block, Data, Names, Shape, mix};
 use crate::serial::share;
 use std::hash::Hasher;
@@ -65,22 +66,47 @@ fn fingerprint(data: &Data) -> u64 {
 /// One lane on this worker.
 pub(super) struct Lane<L> {
     pub(super) number: usize,
+    /// Its blocks; where rows go round, the cells of each: block b's cell r is number b x cells + r.
     pub(super) blocks: Vec<Block>,
+    pub(super) cells: usize,
+    /// One for each block.
     pub(super) locals: Vec<Option<L>>,
     pub(super) test: Vec<Block>,
     pub(super) rows: Range<usize>,
 }
 
-/// Takes the blocks of `lane` out of the source.
-pub(super) fn take_lane<L>(source: &Source, lanes: usize, lane: usize) -> Lane<L> {
+impl<L> Lane<L> {
+    /// Each block or cell, with the local state of its block.
+    pub(super) fn with_locals(&self) -> impl Iterator<Item = (&Block, &Option<L>)> {
+        self.blocks.iter().enumerate().map(|(at, block)| (block, &self.locals[at / self.cells]))
+    }
+
+    /// The number of each block, with its local state.
+    pub(super) fn locals_by_block(&self) -> impl Iterator<Item = (u32, &Option<L>)> {
+        self.blocks.iter().step_by(self.cells).map(|block| block.id).zip(&self.locals)
+    }
+}
+
+/// Takes the blocks of `lane` out of the source and cuts them into cells if `row_blocks` go round.
+pub(super) fn take_lane<L>(
+    source: &Source,
+    lanes: usize,
+    lane: usize,
+    row_blocks: &[Range<usize>],
+) -> Result<Lane<L>> {
     let take = |blocks: &Mutex<Vec<Option<Block>>>| {
         let mut blocks = lock(blocks);
         let range = share(blocks.len(), lanes, lane);
         blocks[range].iter_mut().filter_map(Option::take).collect::<Vec<Block>>()
     };
-    let blocks = take(&source.train);
+    let mut blocks = take(&source.train);
     let test = source.test.as_ref().map(take).unwrap_or_default();
     let rows = blocks.first().map_or(0, |b| b.first_row)..blocks.last().map_or(0, |b| b.end_row);
     let locals = blocks.iter().map(|_| None).collect();
-    Lane { number: lane, blocks, locals, test, rows }
+    if !row_blocks.is_empty() {
+        let cells: Result<Vec<Vec<Block>>> =
+            blocks.into_iter().map(|block| block.cells(row_blocks)).collect();
+        blocks = cells?.into_iter().flatten().collect();
+    }
+    Ok(Lane { number: lane, blocks, cells: row_blocks.len().max(1), locals, test, rows })
 }

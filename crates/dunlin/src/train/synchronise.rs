@@ -74,7 +74,7 @@ impl<A: Algorithm> Worker<'_, A> {
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for lane in &self.lanes {
             let (mut on_train, mut on_test) = (Sums::default(), Sums::default());
-            for (block, local) in lane.blocks.iter().zip(&lane.locals) {
+            for (block, local) in lane.with_locals() {
                 self.algorithm.measure(block, &self.params, local.as_ref(), &mut on_train);
             }
             lane.test
@@ -180,10 +180,10 @@ impl<A: Algorithm> Worker<'_, A> {
         let mut states = Vec::new();
         for lane in &self.lanes {
             let mut locals = Vec::new();
-            for (block, local) in lane.blocks.iter().zip(&lane.locals) {
+            for (block, local) in lane.locals_by_block() {
                 let bytes =
                     postcard::to_stdvec(local).map_err(|e| Error::Damaged(format!("local state: {e}")))?;
-                locals.push((block.id, bytes));
+                locals.push((block, bytes));
             }
             let rows = LaneState::take_rows(&self.params, lane.rows.clone());
             states.push((lane.number, LaneState { locals, rows }));
@@ -228,10 +228,11 @@ impl<A: Algorithm> Worker<'_, A> {
         self.params.replicas.iter_mut().for_each(Replica::rebase);
         for lane in &mut self.lanes {
             let state = found.load_lane(lane.number, &mut self.params)?;
-            for (index, block) in lane.blocks.iter().enumerate() {
-                let bytes = state.locals.iter().find(|(id, _)| *id == block.id).map(|(_, bytes)| bytes);
+            let ids: Vec<u32> = lane.locals_by_block().map(|(block, _)| block).collect();
+            for (index, block) in ids.into_iter().enumerate() {
+                let bytes = state.locals.iter().find(|(id, _)| *id == block).map(|(_, bytes)| bytes);
                 let local = bytes.and_then(|bytes| postcard::from_bytes(bytes).ok()).flatten();
-                let missing = || Error::Damaged(format!("{place}: no local state of block {}", block.id));
+                let missing = || Error::Damaged(format!("{place}: no local state of block {block}"));
                 lane.locals[index] = Some(local.ok_or_else(missing)?);
             }
         }

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses a part")]
 
-use dunlin::algorithm::{ANY_TABLE_STRATEGY, Algorithm, StrategyKind, Sums, Unit};
+use dunlin::algorithm::{ANY_STRATEGY, ANY_TABLE_STRATEGY, Algorithm, StrategyKind, Sums, Unit};
 use dunlin::comm::cluster::Job;
 use dunlin::comm::{Cluster, Comm, Processes, SimConfig};
 use dunlin::data::{Block, Contents, Data, Kind, Names, Ratings, Shape};
@@ -30,7 +30,7 @@ impl Algorithm for TinyMf {
     const NAME: &'static str = "tiny-mf";
     const ABOUT: &'static str = "for tests";
     const DATA: Kind = Kind::Ratings;
-    const STRATEGIES: &'static [StrategyKind] = ANY_TABLE_STRATEGY;
+    const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
     type Config = NoSettings;
     type Local = u64;
 
@@ -45,13 +45,13 @@ impl Algorithm for TinyMf {
             TableSpec::new("bias", 1, 2).element(Type::F64).axis(Axis::Whole),
         ]
     }
-    fn begin(&self, unit: &Unit, params: &mut Params, _: Option<u64>) -> Result<u64> {
+    fn begin(&self, unit: &Unit, params: &mut Params, local: Option<u64>) -> Result<u64> {
         let Contents::Ratings(ratings) = &unit.block.contents else {
             return Err(Error::Data("ratings".into()));
         };
         let mut seen = params.table_mut::<i32>(SEEN);
         ratings.items.iter().for_each(|item| seen.row_mut(*item as usize)[0] += 1);
-        Ok(0)
+        Ok(local.unwrap_or(0))
     }
     fn step(&self, unit: &Unit, params: &mut Params, local: &mut u64, sums: &mut Sums) -> Result<()> {
         let Contents::Ratings(ratings) = &unit.block.contents else {

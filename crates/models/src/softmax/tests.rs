@@ -318,7 +318,15 @@ fn lbfgs_gradient_agrees_with_finite_differences() {
     let config = Config { c: 0.7, bias: true, solver: Solver::Lbfgs, ..Config::default() };
     let run = serial(config, golden(1, false), 1);
     let (model, mut params) = (run.algorithm, run.params);
-    let unit = Unit { block: &golden(1, false).blocks[0], epoch: 0, clock: 0, lane: 0, lanes: 1, seed: 3 };
+    let unit = Unit {
+        block: &golden(1, false).blocks[0],
+        epoch: 0,
+        clock: 0,
+        lane: 0,
+        lanes: 1,
+        row_block: 0,
+        seed: 3,
+    };
     let mut rng = stream(5, "test", &[]);
     let stride = params.table::<f32>(WEIGHTS).stride();
     let mut table = params.table_mut::<f32>(WEIGHTS);

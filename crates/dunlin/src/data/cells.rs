@@ -1,0 +1,102 @@
+//! Cells: a block of data cut along its columns, for strategies under which only some rows of a table are at hand.
+
+use super::{Block, Contents, Documents, Ratings, SparseRows};
+use crate::{Error, Result};
+use std::ops::Range;
+
+/// Cuts `columns` columns into `count` contiguous ranges with about as many entries in each; a range may be empty.
+/// `blocks` are all blocks of the data, so that every rank cuts alike.
+pub fn cut_columns<'a>(
+    blocks: impl Iterator<Item = &'a Block>,
+    columns: usize,
+    count: usize,
+) -> Vec<Range<usize>> {
+    let mut entries = vec![0u64; columns];
+    for block in blocks {
+        let ids = match &block.contents {
+            Contents::Ratings(ratings) => &ratings.items,
+            Contents::Documents(documents) => &documents.words,
+            Contents::Sparse(rows) => &rows.columns,
+            Contents::Dense(_) => continue,
+        };
+        for id in ids {
+            if let Some(entries) = entries.get_mut(*id as usize) {
+                *entries += 1;
+            }
+        }
+    }
+    // Every column weighs a little even without entries: its row must be kept and moved all the same.
+    let weight = |entries: &u64| 8 * entries + 1;
+    let total: u64 = entries.iter().map(weight).sum();
+    let (mut ranges, mut start, mut done) = (Vec::with_capacity(count), 0, 0);
+    for part in 1..=count as u64 {
+        let mut end = start;
+        while end < columns && (done < total * part / count as u64 || part == count as u64) {
+            done += weight(&entries[end]);
+            end += 1;
+        }
+        ranges.push(start..end);
+        start = end;
+    }
+    ranges
+}
+
+impl Block {
+    /// The block's entries by range of columns: one block for each of `ranges`, which ascend and cover all columns.
+    /// Rows are those of the whole block, in every cell.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for dense rows, which have no entries to deal out.
+    pub fn cells(self, ranges: &[Range<usize>]) -> Result<Vec<Block>> {
+        let Block { id, first_row, end_row, contents } = self;
+        let cell_of = |column: u32| ranges.partition_point(|range| range.end <= column as usize);
+        let cut: Vec<Contents> = match contents {
+            Contents::Ratings(ratings) => {
+                let mut cells = vec![Ratings::default(); ranges.len()];
+                for ((user, item), rating) in ratings.users.iter().zip(&ratings.items).zip(&ratings.ratings) {
+                    if let Some(cell) = cells.get_mut(cell_of(*item)) {
+                        cell.users.push(*user);
+                        cell.items.push(*item);
+                        cell.ratings.push(*rating);
+                    }
+                }
+                cells.into_iter().map(Contents::Ratings).collect()
+            }
+            Contents::Documents(documents) => {
+                let mut cells = vec![Documents { offsets: vec![0], ..Documents::default() }; ranges.len()];
+                for bounds in documents.offsets.windows(2) {
+                    for at in bounds[0] as usize..bounds[1] as usize {
+                        if let Some(cell) = cells.get_mut(cell_of(documents.words[at])) {
+                            cell.words.push(documents.words[at]);
+                            cell.counts.push(documents.counts[at]);
+                        }
+                    }
+                    cells.iter_mut().for_each(|cell| cell.offsets.push(cell.words.len() as u32));
+                }
+                cells.into_iter().map(Contents::Documents).collect()
+            }
+            Contents::Sparse(rows) => {
+                let empty =
+                    SparseRows { offsets: vec![0], classes: rows.classes.clone(), ..SparseRows::default() };
+                let mut cells = vec![empty; ranges.len()];
+                for bounds in rows.offsets.windows(2) {
+                    for at in bounds[0] as usize..bounds[1] as usize {
+                        if let Some(cell) = cells.get_mut(cell_of(rows.columns[at])) {
+                            cell.columns.push(rows.columns[at]);
+                            cell.values.push(rows.values[at]);
+                        }
+                    }
+                    cells.iter_mut().for_each(|cell| cell.offsets.push(cell.columns.len() as u32));
+                }
+                cells.into_iter().map(Contents::Sparse).collect()
+            }
+            Contents::Dense(_) => {
+                return Err(Error::Usage(
+                    "this strategy cuts data along their columns, which dense rows do not allow; use sparse ones (svmlight)"
+                        .into(),
+                ));
+            }
+        };
+        Ok(cut.into_iter().map(|contents| Block { id, first_row, end_row, contents }).collect())
+    }
+}

@@ -1,0 +1,415 @@
+//! `rotation`: the rows of the rotating tables are cut into R = m·V blocks that go round the V lanes (DSGD, and the
+//! word rotation of STRADS: papers/dsmlr-and-parcae.md A4, papers/petuum-and-scaling.md 1.8 (6)).
+//!
+//! At sub-step s lane l has row block (m·l + s) mod R and works on its entries of these columns; then the block goes
+//! to lane l − 1, which needs it at sub-step s + m. So every (data block, row block) pair is visited once an epoch of R
+//! sub-steps, no row is ever in two places, nothing is copied, and m − 1 blocks per lane are on their way while one is
+//! worked on. Between ranks that share memory a block moves as a pointer, else as one frame.
+//!
+//! Tables on the example axis stay with their lane. The others (`Whole`) are *merged*: each lane has a view of its own
+//! for a lap of R sub-steps, after which the updates of all lanes are added along the lane tree. Only they make lanes
+//! wait for each other at the end of a lap.
+//!
+//! The order in which the lanes visit a block does not depend on where they are hosted: same lanes, same bits.
+
+use super::{Lanes, Report, Strategy, Task};
+use crate::codec::{Entry, Part, add_neighbours};
+use crate::serial::share;
+use crate::table::{Axis, Params, Storage, TableSpec};
+use crate::update::{Afterwards, Geometry};
+use crate::{Error, Result, Sums};
+use dunlin_comm::collective::Node;
+use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// On which row blocks travel.
+const ROTATION: Channel = Channel(Channel::USER.0 + 2);
+
+/// Row blocks per lane: one is worked on while the other travels. The same on every kind of cluster, as it decides in
+/// which order entries are visited.
+const BLOCKS_PER_LANE: usize = 2;
+
+/// Bytes that a row block has at most: far from the limit of a frame.
+const BLOCK_BYTES: usize = 128 << 20;
+
+/// How many row blocks there are per lane, if `lanes` lanes train these tables.
+pub fn blocks_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
+    let rotating = tables.iter().filter(|table| rotates(table.axis));
+    let bytes = rotating.map(|table| table.rows * table.stride() * table.element.bytes()).max();
+    BLOCKS_PER_LANE.max(bytes.unwrap_or(0).div_ceil(lanes.max(1) * BLOCK_BYTES))
+}
+
+/// True if the rows of tables on `axis` go round.
+pub fn rotates(axis: Axis) -> bool {
+    matches!(axis, Axis::Feature | Axis::Output)
+}
+
+/// What ranks tell each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Packet {
+    /// A row block of `table` for the visit of `lane` at `clock`.
+    Visit { lane: u32, clock: u64, table: u16 },
+    /// The updates of merged tables by `lanes` in `lap`.
+    Merge { lap: u64, lanes: Node, entries: Vec<Entry> },
+    /// A copy of a row block of `table` as it is after `clock` clocks.
+    Copy { clock: u64, table: u16, row_block: u32 },
+}
+
+/// What a lane has of a merged table during a lap.
+#[derive(Clone, Debug)]
+struct View {
+    values: Storage,
+    touched: Vec<u8>,
+}
+
+/// The state of the strategy on one worker.
+#[derive(Debug)]
+pub struct Rotation {
+    lanes: usize,
+    hosted: Range<usize>,
+    /// Worker of every lane.
+    owners: Vec<usize>,
+    row_blocks: Vec<Range<usize>>,
+    /// m.
+    per_lane: usize,
+    rotating: Vec<usize>,
+    merged: Vec<usize>,
+    geometry: Vec<Geometry>,
+    /// Row blocks at hand, by lane and clock of their visit: numbers by place in `rotating`, once they are there.
+    held: BTreeMap<(usize, u64), Vec<Option<Storage>>>,
+    /// By hosted lane, by place in `merged`.
+    views: Vec<Vec<View>>,
+    /// Updates of merged tables by hosted lanes in this lap.
+    updates: Vec<(Node, Part)>,
+    /// Those of all lanes, as they arrive: lap, lanes, update.
+    arrived: Vec<(u64, Node, Part)>,
+    /// Laps that have been merged.
+    laps: u64,
+    /// Copies of row blocks for a synchronisation point: clock, place in `rotating`, row block.
+    copies: Vec<(u64, usize, usize, Arc<Buffer>)>,
+    /// True while the tables are whole, after a synchronisation point.
+    whole: bool,
+    report: Report,
+}
+
+impl Rotation {
+    /// For the tables `params`, complete on every worker, of a run whose lanes have all done `clock` clocks.
+    /// `row_blocks` are the ranges of rows, blocks_per_lane x lanes of them.
+    pub fn new(
+        params: &Params,
+        workers: usize,
+        lanes: &Lanes,
+        row_blocks: Vec<Range<usize>>,
+        clock: u64,
+    ) -> Rotation {
+        let tables = |wanted: fn(Axis) -> bool| -> Vec<usize> {
+            (0..params.replicas.len()).filter(|table| wanted(params.replicas[*table].spec.axis)).collect()
+        };
+        let per_lane = row_blocks.len() / lanes.total.max(1);
+        let (rotating, merged) = (tables(rotates), tables(|axis| axis == Axis::Whole));
+        let owner =
+            |lane: usize| (0..workers).find(|worker| share(lanes.total, workers, *worker).contains(&lane));
+        let view = |table: &usize| {
+            let replica = &params.replicas[*table];
+            View { values: replica.values.clone(), touched: vec![0; replica.spec.rows] }
+        };
+        let laps = clock / row_blocks.len().max(1) as u64;
+        let mut rotation = Rotation {
+            lanes: lanes.total,
+            hosted: lanes.hosted.clone(),
+            owners: (0..lanes.total).map(|lane| owner(lane).unwrap_or(0)).collect(),
+            row_blocks,
+            per_lane,
+            geometry: params.geometry(),
+            held: BTreeMap::new(),
+            views: lanes.hosted.clone().map(|_| merged.iter().map(view).collect()).collect(),
+            rotating,
+            merged,
+            updates: Vec::new(),
+            arrived: Vec::new(),
+            laps,
+            copies: Vec::new(),
+            whole: true,
+            report: Report::default(),
+        };
+        for (lane, clock) in rotation.due(clock) {
+            let rows = rotation.row_blocks[rotation.row_block(lane, clock)].clone();
+            let cut = |table: &usize| {
+                let replica = &params.replicas[*table];
+                let numbers = Buffer::from(&replica.row_bytes(rows.clone())[..]);
+                Some(Storage::from_buffer(replica.spec.element, numbers))
+            };
+            let held = rotation.rotating.iter().map(cut).collect();
+            rotation.held.insert((lane, clock), held);
+        }
+        rotation
+    }
+
+    /// The row block that `lane` visits at `clock`.
+    fn row_block(&self, lane: usize, clock: u64) -> usize {
+        (self.per_lane * lane + (clock % self.row_blocks.len() as u64) as usize) % self.row_blocks.len()
+    }
+
+    /// The visits of hosted lanes whose row blocks are with them, or on their way, at `clock`.
+    fn due(&self, clock: u64) -> Vec<(usize, u64)> {
+        let ahead = clock..clock + self.per_lane as u64;
+        self.hosted.clone().flat_map(|lane| ahead.clone().map(move |clock| (lane, clock))).collect()
+    }
+
+    /// The workers apart from `rank`.
+    fn others(&self, rank: usize) -> impl Iterator<Item = usize> + use<> {
+        let last = self.owners.last().copied().unwrap_or(0);
+        (0..=last).filter(move |worker| *worker != rank)
+    }
+
+    fn is_held(&self, lane: usize, clock: u64) -> bool {
+        self.held.get(&(lane, clock)).is_some_and(|tables| tables.iter().all(Option::is_some))
+    }
+
+    fn lap_of(&self, clock: u64) -> u64 {
+        clock / self.row_blocks.len() as u64
+    }
+
+    /// The lane that can go on and is furthest behind.
+    fn ready(&self, lanes: &Lanes, until: u64) -> Option<(usize, u64)> {
+        let clocks = lanes.hosted.clone().zip(lanes.clocks.iter().copied());
+        clocks
+            .filter(|(lane, clock)| {
+                let merged = self.merged.is_empty() || self.lap_of(*clock) <= self.laps;
+                *clock < until && merged && self.is_held(*lane, *clock)
+            })
+            .min_by_key(|(lane, clock)| (*clock, *lane))
+    }
+
+    /// Puts the row block and the view of `lane` into the tables, or takes them out again.
+    fn swap_views(&mut self, params: &mut Params, lane: usize) {
+        for (view, table) in self.views[lane - self.hosted.start].iter_mut().zip(&self.merged) {
+            let replica = &mut params.replicas[*table];
+            std::mem::swap(&mut replica.values, &mut view.values);
+            std::mem::swap(&mut replica.touched, &mut view.touched);
+        }
+    }
+
+    fn enter(&mut self, params: &mut Params, lane: usize, clock: u64) {
+        let row_block = self.row_block(lane, clock);
+        let held = self.held.remove(&(lane, clock)).unwrap_or_default();
+        for (table, values) in self.rotating.iter().zip(held) {
+            let replica = &mut params.replicas[*table];
+            replica.first = self.row_blocks[row_block].start;
+            values.into_iter().for_each(|values| replica.values = values);
+        }
+        self.swap_views(params, lane);
+    }
+
+    /// Sends the row block that `lane` has visited at `clock` on to the lane that needs it next.
+    fn pass_on(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64) -> Result<()> {
+        let next = (lane + self.lanes - 1) % self.lanes;
+        let clock = clock + self.per_lane as u64;
+        for (place, table) in self.rotating.clone().into_iter().enumerate() {
+            let replica = &mut params.replicas[table];
+            let empty = Storage::zeroed(replica.spec.element, 0);
+            let values = std::mem::replace(&mut replica.values, empty);
+            if self.hosted.contains(&next) {
+                self.hold(next, clock, place, values);
+                continue;
+            }
+            let body = values.into_buffer();
+            self.report.update_bytes.iter_mut().for_each(|bytes| *bytes += body.len() as u64);
+            let head = Packet::Visit { lane: next as u32, clock, table: table as u16 };
+            comm.send(self.owners[next], ROTATION, Message::new(&head, body))?;
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, lane: usize, clock: u64, place: usize, values: Storage) {
+        let count = self.rotating.len();
+        let tables = self.held.entry((lane, clock)).or_insert_with(|| (0..count).map(|_| None).collect());
+        tables[place] = Some(values);
+    }
+
+    /// Lane `lane` has ended a lap: its updates of merged tables go to all workers, with those of the worker's others.
+    fn end_lap(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, lap: u64) -> Result<()> {
+        let part = params.take_updates(&self.geometry, 1, Afterwards::Restore, &mut Vec::new()).pop();
+        self.updates.push((Node::leaf(lane), part.unwrap_or_default()));
+        if self.updates.len() < self.hosted.len() {
+            return Ok(());
+        }
+        let mut updates = std::mem::take(&mut self.updates);
+        updates.sort_by_key(|(node, _)| node.start);
+        for (lanes, part) in add_neighbours(updates, self.lanes, &self.geometry, &mut Vec::new()) {
+            let head = Packet::Merge { lap, lanes, entries: part.entries.clone() };
+            for worker in self.others(comm.rank()) {
+                comm.send(worker, ROTATION, Message::shared(&head, part.body.clone()))?;
+            }
+            self.arrived.push((lap, lanes, part));
+        }
+        Ok(())
+    }
+
+    /// Once the updates of all lanes in this lap are there, adds them and renews the lanes' views.
+    fn merge(&mut self, params: &mut Params) {
+        let now = self.arrived.iter().filter(|(lap, ..)| *lap == self.laps);
+        let lanes: usize = now.map(|(_, lanes, _)| (lanes.end - lanes.start) as usize).sum();
+        if self.merged.is_empty() || lanes < self.lanes {
+            return;
+        }
+        let lap = self.laps;
+        let now = self.arrived.extract_if(.., |(other, ..)| *other == lap);
+        let mut parts: Vec<(Node, Part)> = now.map(|(_, lanes, part)| (lanes, part)).collect();
+        parts.sort_by_key(|(node, _)| node.start);
+        params.add(&parts, &self.geometry);
+        for view in &mut self.views {
+            for (view, table) in view.iter_mut().zip(&self.merged) {
+                view.values.clone_from(&params.replicas[*table].values);
+            }
+        }
+        self.laps += 1;
+    }
+
+    fn take_in(&mut self, mut message: Message, params: &mut Params) -> Result<()> {
+        let place = |table: u16| self.rotating.iter().position(|rotating| *rotating == usize::from(table));
+        let fits = |place: usize, row_block: usize, body: &Buffer| {
+            let table = &self.geometry[self.rotating[place]];
+            body.len() == self.row_blocks[row_block].len() * table.stride * table.element.bytes()
+        };
+        match message.head()? {
+            Packet::Visit { lane, clock, table } => {
+                let (lane, known) = (lane as usize, self.hosted.contains(&(lane as usize)));
+                let place = place(table).filter(|_| known);
+                let place = place.filter(|place| fits(*place, self.row_block(lane, clock), &message.body));
+                let Some(place) = place else {
+                    return Err(message.bad(format!("rows of table {table} for lane {lane}")).into());
+                };
+                let body = std::mem::take(&mut message.body);
+                let element = self.geometry[usize::from(table)].element;
+                let values = Storage::from_buffer(element, Arc::unwrap_or_clone(body));
+                self.hold(lane, clock, place, values);
+            }
+            Packet::Merge { lap, lanes, entries } => {
+                let range = lanes.start as usize..lanes.end as usize;
+                if lap < self.laps || range.is_empty() || range.end > self.lanes {
+                    return Err(message.bad(format!("updates of lanes {range:?} in lap {lap}")).into());
+                }
+                let part = Part::received(&mut message, entries, &self.geometry)?;
+                self.arrived.push((lap, lanes, part));
+            }
+            Packet::Copy { clock, table, row_block } => {
+                let row_block = row_block as usize;
+                let place = place(table).filter(|_| row_block < self.row_blocks.len());
+                let Some(place) = place.filter(|place| fits(*place, row_block, &message.body)) else {
+                    return Err(message.bad(format!("a copy of rows of table {table}")).into());
+                };
+                self.copies.push((clock, place, row_block, std::mem::take(&mut message.body)));
+            }
+        }
+        self.merge(params);
+        Ok(())
+    }
+
+    /// Waits for the next message and takes it in.
+    fn wait(&mut self, comm: &mut Comm, params: &mut Params, what: &str) -> Result<()> {
+        let start = comm.now();
+        let message = comm.recv(ROTATION, None, what);
+        self.report.blocked_seconds += comm.now().since(start).as_secs_f64();
+        self.take_in(message?, params)
+    }
+
+    /// Whom the lane that is furthest behind waits for.
+    fn waits_for(&self, lanes: &Lanes) -> String {
+        let Some((lane, clock)) = lanes.slowest() else { return "nothing".into() };
+        if self.is_held(lane, clock) {
+            return format!("the end of lap {} on all lanes", self.laps);
+        }
+        let from = (lane + 1) % self.lanes;
+        let (row_block, worker) = (self.row_block(lane, clock), self.owners[from]);
+        format!("row block {row_block} for lane {lane} at clock {clock}, from lane {from} on rank {worker}")
+    }
+}
+
+impl Strategy for Rotation {
+    fn next(&mut self, comm: &mut Comm, params: &mut Params, lanes: &Lanes, until: u64) -> Result<Task> {
+        if std::mem::take(&mut self.whole) {
+            for table in &self.rotating {
+                let replica = &mut params.replicas[*table];
+                replica.values = Storage::zeroed(replica.spec.element, 0);
+            }
+        }
+        loop {
+            comm.poll()?;
+            while let Some(message) = comm.recv_deadline(ROTATION, None, Time(0))? {
+                self.take_in(message, params)?;
+            }
+            self.merge(params);
+            if let Some((lane, clock)) = self.ready(lanes, until) {
+                self.enter(params, lane, clock);
+                return Ok(Task::Work { lane, row_block: self.row_block(lane, clock) });
+            }
+            if lanes.clocks.iter().all(|clock| *clock >= until) {
+                return Ok(Task::Reached);
+            }
+            let what = self.waits_for(lanes);
+            self.wait(comm, params, &what)?;
+        }
+    }
+
+    fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
+        self.pass_on(comm, params, lane, clock)?;
+        let ends_lap = (clock + 1).is_multiple_of(self.row_blocks.len() as u64);
+        if ends_lap && !self.merged.is_empty() {
+            self.end_lap(comm, params, lane, self.lap_of(clock))?;
+        }
+        self.swap_views(params, lane);
+        Ok(())
+    }
+
+    fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
+        let due = self.due(clock);
+        let lap = self.lap_of(clock);
+        while !due.iter().all(|(lane, clock)| self.is_held(*lane, *clock))
+            || (!self.merged.is_empty() && self.laps < lap)
+        {
+            self.wait(comm, params, "row blocks at a synchronisation point")?;
+        }
+        for (lane, visit) in due {
+            let row_block = self.row_block(lane, visit);
+            for (place, values) in self.held[&(lane, visit)].iter().enumerate() {
+                let body = Arc::new(Buffer::from(values.as_ref().map(Storage::bytes).unwrap_or_default()));
+                let (table, row_block) = (self.rotating[place] as u16, row_block as u32);
+                let head = Packet::Copy { clock, table, row_block };
+                for worker in self.others(comm.rank()) {
+                    comm.send(worker, ROTATION, Message::shared(&head, body.clone()))?;
+                }
+                self.copies.push((clock, place, row_block as usize, body));
+            }
+        }
+        while self.copies.iter().filter(|copy| copy.0 == clock).count()
+            < self.rotating.len() * self.row_blocks.len()
+        {
+            self.wait(comm, params, "copies of row blocks at a synchronisation point")?;
+        }
+        for table in &self.rotating {
+            let replica = &mut params.replicas[*table];
+            replica.first = 0;
+            replica.values = Storage::zeroed(replica.spec.element, replica.spec.rows * replica.spec.stride());
+        }
+        for (_, place, row_block, body) in self.copies.extract_if(.., |copy| copy.0 == clock) {
+            let replica = &mut params.replicas[self.rotating[place]];
+            if !replica.set_row_bytes(self.row_blocks[row_block].start, body.bytes()) {
+                return Err(Error::Data(format!("rows of table {} do not fit", replica.spec.name)));
+            }
+        }
+        self.whole = true;
+        Ok(())
+    }
+
+    fn blocked_seconds(&self) -> f64 {
+        self.report.blocked_seconds
+    }
+
+    fn report(&self) -> Report {
+        self.report.clone()
+    }
+}
