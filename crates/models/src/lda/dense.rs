@@ -2,9 +2,10 @@
 //!
 //! Topic k = 16 v + i sits in lane i of vector v. Weights are summed down the vectors lane by lane, then along
 //! the lanes; a uniform number picks the lane first and the vector within it second. The document's factor
-//! (n_dk + α) / (n_k + Vβ) stays in registers and changes in two places per token at most, so that a token
-//! costs one conversion, two additions and one product per sixteen topics. Removing the token from its counts
-//! happens in registers too: a narrow store followed by a wide load of the same place would wait for memory.
+//! (n_dk + α) / (n_k + Vβ) is kept as vectors and changes in two places per token, so that a token costs one
+//! conversion, two additions and one product per sixteen topics. A token is taken out of its counts before it is
+//! drawn and put back after, whatever its topic becomes: no branch waits for the draw. Vectors are changed whole:
+//! a narrow store followed by a wide load of the same place would wait for memory.
 
 use super::simd::{Kernel, Simd};
 use dunlin::TableMut;
@@ -181,7 +182,7 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, vectors: Vectors<S>) {
             for (v, row) in row.iter_mut().enumerate() {
                 *row = simd.add(simd.counts(in_word.vector(v)), beta);
             }
-            for _ in 0..repeats {
+            for left in (0..repeats).rev() {
                 let old = usize::from(work.topics[token]);
                 simd.put(factor, old, factors.less.as_flattened()[old]);
                 counts[old] -= 1;
@@ -203,7 +204,9 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, vectors: Vectors<S>) {
                 let new = choose(simd, sums, topics, work.rng.unit_f32());
                 simd.put(factor, new, factors.more.as_flattened()[new]);
                 counts[new] += 1;
-                simd.put(row, new, counts[new].max(0) as f32 + prior.beta);
+                if left > 0 {
+                    simd.put(row, new, counts[new].max(0) as f32 + prior.beta);
+                }
                 work.topics[token] = new as u16;
                 work.totals[new] += 1;
                 document.as_flattened_mut()[new] += 1;
