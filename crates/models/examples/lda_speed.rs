@@ -1,7 +1,8 @@
 //! Tokens per second and log-likelihood of `lda` on a UCI docword file, in one thread.
 //!
 //! `cargo run --release --example lda_speed -- FILE [topics=100] [sweeps=20] [every=10] [lanes=1] [blocks=1]
-//! [sampler=auto] [seed=1] [phi=OUT.npy]`. FILE may be `-` for standard input, so that `zcat FILE.gz |` does.
+//! [sampler=auto] [isa=LEVEL] [seed=1] [phi=OUT.npy]`. FILE may be `-` for standard input, so that
+//! `zcat FILE.gz |` does. LEVEL is portable, avx2 or avx512; without it the machine's best is used.
 //! With `phi` the topics (topics x words, rows sum to 1) are saved for the peers' scoring script after every
 //! `every` sweeps, as OUT.SWEEPS.npy.
 
@@ -26,6 +27,7 @@ fn main() -> Result<(), Failure> {
         match key {
             "topics" => config.topics = value.parse()?,
             "sampler" => config.sampler = serde_json::from_str(&format!("\"{value}\""))?,
+            "isa" => assert!(dunlin::isa::limit(serde_json::from_str(&format!("\"{value}\""))?)),
             "sweeps" => sweeps = value.parse()?,
             "every" => every = value.parse()?,
             "lanes" => lanes = value.parse()?,

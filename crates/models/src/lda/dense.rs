@@ -2,9 +2,10 @@
 //!
 //! Topic k = 16 v + i sits in lane i of vector v. Weights are summed down the vectors lane by lane, then along
 //! the lanes; a uniform number picks the lane first and the vector within it second. The document's factor
-//! (n_dk + α) / (n_k + Vβ) stays in registers and changes in two places per token at most, so that a token
-//! costs one conversion, two additions and one product per sixteen topics. Removing the token from its counts
-//! happens in registers too: a narrow store followed by a wide load of the same place would wait for memory.
+//! (n_dk + α) / (n_k + Vβ) is kept as vectors and changes in two places per token, so that a token costs one
+//! conversion, two additions and one product per sixteen topics. A token is taken out of its counts before it is
+//! drawn and put back after, whatever its topic becomes: no branch waits for the draw. Vectors are changed whole:
+//! a narrow store followed by a wide load of the same place would wait for memory.
 
 use super::simd::{Kernel, Simd};
 use dunlin::TableMut;
@@ -81,32 +82,24 @@ impl Kernel for Dense<'_> {
 #[inline(always)]
 fn fixed<S: Simd, const N: usize>(simd: S, work: Sweep, half: bool) {
     let zero = simd.splat(0.0);
-    let lane_ids: [[i32; 16]; N] = std::array::from_fn(ids);
     let (mut factor, mut sums, mut row) = ([zero; N], [zero; N], [zero; N]);
-    sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
+    sweep(simd, work, half, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
 }
 
 #[inline(always)]
 fn any<S: Simd>(simd: S, work: Sweep, vectors: usize, half: bool) {
-    let zero = simd.splat(0.0);
-    let lane_ids: Vec<[i32; 16]> = (0..vectors).map(ids).collect();
-    let (mut factor, mut sums) = (vec![zero; vectors], vec![zero; vectors]);
-    let mut row = vec![zero; vectors];
-    sweep(simd, work, half, &lane_ids, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
-}
-
-/// The topics in the lanes of vector `vector`.
-pub(super) fn ids(vector: usize) -> [i32; 16] {
-    std::array::from_fn(|lane| (16 * vector + lane) as i32)
+    let zero = vec![simd.splat(0.0); vectors];
+    let (mut factor, mut sums, mut row) = (zero.clone(), zero.clone(), zero);
+    sweep(simd, work, half, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
 }
 
 /// Working vectors, one for every sixteen topics.
 struct Vectors<'a, S: Simd> {
-    /// (n_dk + α) / (n_k + Vβ) with all tokens counted; 0 in the padding.
+    /// (n_dk + α) / (n_k + Vβ), without the token being drawn; 0 in the padding.
     factor: &'a mut [S::Floats],
     /// Weights, summed down the vectors.
     sums: &'a mut [S::Floats],
-    /// n_wk + β of the word.
+    /// n_wk + β of the word, without the token being drawn.
     row: &'a mut [S::Floats],
 }
 
@@ -142,10 +135,10 @@ impl Near {
 }
 
 #[inline(always)]
-fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], vectors: Vectors<S>) {
+fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, vectors: Vectors<S>) {
     let prior = work.prior;
     let Vectors { factor, sums, row } = vectors;
-    let (count, topics) = (lane_ids.len(), work.totals.len());
+    let (count, topics) = (factor.len(), work.totals.len());
     let (alpha, beta) = (simd.splat(prior.alpha), simd.splat(prior.beta));
     let mut inverses = Near::new(count);
     for (topic, total) in work.totals.iter().enumerate() {
@@ -166,7 +159,7 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
             document.as_flattened_mut()[usize::from(*topic)] += 1;
         }
         for v in 0..count {
-            let counted = simd.counts(simd.ints(&document[v]));
+            let counted = simd.counts(&document[v]);
             let less = simd.add(simd.add(counted, simd.splat(-1.0)), alpha);
             let more = simd.add(simd.add(counted, simd.splat(1.0)), alpha);
             simd.store(simd.mul(less, simd.floats(&inverses.less[v])), &mut factors.less[v]);
@@ -187,54 +180,39 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
             let counts = work.word_topic.padded_mut(words[entry] as usize);
             let in_word = Row::new(counts, count, half);
             for (v, row) in row.iter_mut().enumerate() {
-                *row = simd.add(simd.counts(in_word.vector(simd, v)), beta);
+                *row = simd.add(simd.counts(in_word.vector(v)), beta);
             }
             for left in (0..repeats).rev() {
                 let old = usize::from(work.topics[token]);
-                let id = simd.splat_int(old as i32);
-                // Without this token.
-                let less = factors.less.as_flattened()[old];
-                let less_word = (counts[old] - 1).max(0) as f32 + prior.beta;
-                let own = simd.splat(less * less_word);
+                simd.put(factor, old, factors.less.as_flattened()[old]);
+                counts[old] -= 1;
+                simd.put(row, old, counts[old].max(0) as f32 + prior.beta);
+                work.totals[old] -= 1;
+                document.as_flattened_mut()[old] -= 1;
+                let inverse = prior.inverse(work.totals[old] - 1);
+                inverses.down(old, inverse);
+                factors.down(old, ((document.as_flattened()[old] - 1) as f32 + prior.alpha) * inverse);
                 // Sums run in fours, so that no vector waits for all before it.
                 for first in (0..count).step_by(4) {
                     let mut sum = simd.splat(0.0);
                     for v in first..count.min(first + 4) {
-                        let weight = simd.put(simd.mul(factor[v], row[v]), simd.ints(&lane_ids[v]), id, own);
+                        let weight = simd.mul(factor[v], row[v]);
                         sum = if v == first { weight } else { simd.add(sum, weight) };
                         sums[v] = if first == 0 { sum } else { simd.add(sums[first - 1], sum) };
                     }
                 }
-                let new = choose(simd, sums, lane_ids, topics, work.rng.unit_f32());
-                if new != old {
-                    let (less, more) = (simd.splat(less), simd.splat(factors.more.as_flattened()[new]));
-                    let new_id = simd.splat_int(new as i32);
-                    for v in 0..count {
-                        let here = simd.ints(&lane_ids[v]);
-                        factor[v] = simd.put(simd.put(factor[v], here, id, less), here, new_id, more);
-                    }
-                    work.topics[token] = new as u16;
-                    counts[old] -= 1;
-                    counts[new] += 1;
-                    work.totals[old] -= 1;
-                    work.totals[new] += 1;
-                    document.as_flattened_mut()[old] -= 1;
-                    document.as_flattened_mut()[new] += 1;
-                    let inverse = prior.inverse(work.totals[old] - 1);
-                    inverses.down(old, inverse);
-                    factors.down(old, ((document.as_flattened()[old] - 1) as f32 + prior.alpha) * inverse);
-                    let inverse = prior.inverse(work.totals[new] + 1);
-                    inverses.up(new, inverse);
-                    factors.up(new, ((document.as_flattened()[new] + 1) as f32 + prior.alpha) * inverse);
-                    if left > 0 {
-                        let more_word = simd.splat(counts[new].max(0) as f32 + prior.beta);
-                        let less_word = simd.splat(less_word);
-                        for v in 0..count {
-                            let here = simd.ints(&lane_ids[v]);
-                            row[v] = simd.put(simd.put(row[v], here, id, less_word), here, new_id, more_word);
-                        }
-                    }
+                let new = choose(simd, sums, topics, work.rng.unit_f32());
+                simd.put(factor, new, factors.more.as_flattened()[new]);
+                counts[new] += 1;
+                if left > 0 {
+                    simd.put(row, new, counts[new].max(0) as f32 + prior.beta);
                 }
+                work.topics[token] = new as u16;
+                work.totals[new] += 1;
+                document.as_flattened_mut()[new] += 1;
+                let inverse = prior.inverse(work.totals[new] + 1);
+                inverses.up(new, inverse);
+                factors.up(new, ((document.as_flattened()[new] + 1) as f32 + prior.alpha) * inverse);
                 token += 1;
             }
         }
@@ -243,25 +221,13 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, lane_ids: &[[i32; 16]], 
 
 /// The topic that a uniform number hits, given weights summed down the vectors: the lane, then the vector.
 #[inline(always)]
-pub(super) fn choose<S: Simd>(
-    simd: S,
-    sums: &[S::Floats],
-    lane_ids: &[[i32; 16]],
-    topics: usize,
-    uniform: f32,
-) -> usize {
-    let vectors = sums.len();
-    let sum = sums[vectors - 1];
-    let along = simd.scan(sum);
-    let dart = simd.mul(simd.splat(uniform), simd.last(along));
+pub(super) fn choose<S: Simd>(simd: S, sums: &[S::Floats], topics: usize, uniform: f32) -> usize {
+    let (sum, before) = (sums[sums.len() - 1], &sums[..sums.len() - 1]);
+    let (along, whole) = simd.scan(sum);
+    let dart = simd.mul(simd.splat(uniform), whole);
     let rest = simd.sub(dart, simd.sub(along, sum));
-    // Sums only grow, so the last one that is not above the rest tells how many are not.
-    let mut ids = simd.ints(&lane_ids[0]);
-    for (sum, next) in sums[..vectors - 1].iter().zip(&lane_ids[1..]) {
-        ids = simd.replace_up_to(ids, *sum, rest, simd.ints(next));
-    }
     // Rounding must not choose a lane or a vector that holds no topic.
-    let new = simd.pick(ids, along, dart, topics.min(16) - 1) as usize;
+    let new = simd.hit(before, rest, along, dart, topics.min(16) - 1);
     if new < topics { new } else { new - 16 }
 }
 
@@ -286,7 +252,7 @@ impl<'a> Row<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn vector<S: Simd>(&self, simd: S, at: usize) -> S::Ints {
-        if at < self.whole.len() { simd.ints(&self.whole[at]) } else { simd.ints(&self.last) }
+    pub(super) fn vector(&self, at: usize) -> &[i32; 16] {
+        if at < self.whole.len() { &self.whole[at] } else { &self.last }
     }
 }

@@ -7,7 +7,7 @@
 //! it is hit so rarely).
 //! Counts of documents are short lists of (topic, count), made anew in each sweep.
 
-use super::dense::{Prior, Row, Sweep, choose, ids};
+use super::dense::{Prior, Row, Sweep, choose};
 use super::simd::{Kernel, Simd};
 use dunlin::data::Documents;
 use dunlin::rng::Stream;
@@ -209,7 +209,6 @@ struct State {
     groups: Vec<[f32; 16]>,
     /// 1 / (n_k + Vβ); 0 in the padding.
     inverse: Vec<[f32; 16]>,
-    lane_ids: Vec<[i32; 16]>,
 }
 
 impl Kernel for Sparse<'_> {
@@ -261,14 +260,7 @@ impl State {
         let longest = lists.spans.iter().zip(ends).map(|(span, end)| end - span.start).max();
         let four = FourSums { along: vec![[0.0; 4]; longest.unwrap_or(0) as usize / 4 + 1], used: 1 };
         let (q, groups) = (bytemuck::zeroed_box(), vectors.div_ceil(GROUP));
-        State {
-            lists,
-            four,
-            q,
-            groups: vec![[0.0; 16]; groups],
-            inverse,
-            lane_ids: (0..groups).map(ids).collect(),
-        }
+        State { lists, four, q, groups: vec![[0.0; 16]; groups], inverse }
     }
 
     /// Lays out q for a word; returns Σ q_k.
@@ -280,7 +272,7 @@ impl State {
         for (group, sums) in self.groups.iter_mut().enumerate() {
             let mut sum = simd.splat(0.0);
             for (v, inverse) in self.inverse.iter().enumerate().skip(GROUP * group).take(GROUP) {
-                let in_word = simd.counts(counts.vector(simd, v));
+                let in_word = simd.counts(counts.vector(v));
                 let q = simd.mul(simd.add(in_word, beta), simd.floats(inverse));
                 simd.store(q, &mut lines[v]);
                 sum = simd.add(sum, q);
@@ -288,7 +280,7 @@ impl State {
             simd.store(sum, sums);
             all = simd.add(all, sum);
         }
-        f64::from(simd.first(simd.last(simd.scan(all))))
+        f64::from(simd.first(simd.scan(all).1))
     }
 
     /// Sets q of a topic; returns by how much it grew.
@@ -309,7 +301,7 @@ impl State {
         }
         let whole = self.groups.len() - 1;
         let in_use = 16 * whole + (topics - 16 * GROUP * whole).min(16);
-        let chosen = choose(simd, sums, &self.lane_ids, in_use, rng.unit_f32());
+        let chosen = choose(simd, sums, in_use, rng.unit_f32());
         let first = 16 * GROUP * (chosen / 16) + chosen % 16;
         let mut along = [0.0; GROUP];
         let mut sum = 0.0;

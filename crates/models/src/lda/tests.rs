@@ -156,7 +156,7 @@ fn one_lane_is_the_plain_loop_bit_for_bit() {
 fn every_instruction_level_gives_the_same_bits() {
     let rows = themes(60, 80, 2);
     for sampler in [Sampler::Dense, Sampler::Sparse] {
-        for topics in [1, 3, 20, 36, 64, 100, 300] {
+        for topics in [1, 3, 17, 20, 36, 64, 100, 128, 300] {
             let run = |isa| {
                 let config = config(topics, sampler);
                 let mut serial = Serial::<Lda>::new(&config, data(&rows, 80, 2), 1, 1, 3).unwrap();
