@@ -11,6 +11,7 @@ pub use source::Source;
 
 use crate::algorithm::{Algorithm, Sums, Unit};
 use crate::checkpoint::{self, Found};
+use crate::data::Block;
 use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
 use crate::serial::{block_order, share};
@@ -166,11 +167,14 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         observer: &'a mut dyn Observer,
     ) -> Result<Worker<'a, A>> {
         let hosted = share(run.lanes, run.workers, comm.rank());
-        let clocks_per_epoch = run.clocks_per_epoch.unwrap_or_else(|| {
+        let clocks_per_epoch = {
             let blocks = lock(&source.train);
-            let wanted = algorithm.clocks_per_epoch(&blocks.iter().flatten().collect::<Vec<_>>(), run.lanes);
-            wanted.clamp(1, (blocks.len() / run.lanes).max(1)) // a clock without a block would change nothing
-        });
+            let all: Vec<&Block> = blocks.iter().flatten().collect();
+            algorithm.check(&all, run.seed)?;
+            let most = (all.len() / run.lanes).max(1); // a clock without a block would change nothing
+            let wanted = || algorithm.clocks_per_epoch(&all, run.lanes).clamp(1, most);
+            run.clocks_per_epoch.unwrap_or_else(wanted)
+        };
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let lanes: Vec<Lane<A::Local>> =
             hosted.clone().map(|lane| take_lane(source, run.lanes, lane)).collect();
