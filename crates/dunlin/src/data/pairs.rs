@@ -268,7 +268,7 @@ mod tests {
                 pair(read(source, &options, Some(&like)).unwrap(), source, pairing, blocks, is_test)
             };
             for (pairing, is_test) in [(Pairing::Labels, true), (Pairing::Adjacent, false)] {
-                if is_test || like.shape.rows % 2 == 0 {
+                if is_test || like.shape.rows.is_multiple_of(2) {
                     let [one, many] = [1, 23].map(|blocks| with(&pairing, blocks, is_test).unwrap());
                     assert_eq!((one.blocks.len(), many.blocks.len()), (1, 23));
                     assert_eq!(spelled(&one), spelled(&many), "{source} {pairing:?}");
