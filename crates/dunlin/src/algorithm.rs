@@ -1,7 +1,7 @@
 //! The trait that a model implements: what to compute. How updates travel and where ranks live is not its
 //! business.
 
-use crate::data::{Block, Kind, Names, Shape};
+use crate::data::{Block, Kind, Names, ReadOptions, Shape};
 use crate::rng::{Stream, stream};
 use crate::table::{Params, TableSpec};
 use crate::{Error, Result};
@@ -123,6 +123,9 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// State that belongs to a data block (assignments, duals): stays with it, and is checkpointed.
     type Local: Serialize + DeserializeOwned + Send;
 
+    /// What the settings say of how data are read, such as a file of pairs: models open no files.
+    fn reading(_config: &Self::Config, _options: &mut ReadOptions) {}
+
     /// Checks the settings against the data.
     ///
     /// # Errors
@@ -131,6 +134,15 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
 
     /// The shared tables, created up front. Their order gives their numbers.
     fn tables(&self) -> Vec<TableSpec>;
+
+    /// Refuses training data that cannot be learned from, seen whole as they were read: called once on every rank,
+    /// before anything else and with the same answer everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Data`] or [`Error::Usage`]: what the data lack, and what to do.
+    fn check(&self, _blocks: &[&Block], _seed: u64) -> Result<()> {
+        Ok(())
+    }
 
     /// Puts the rows of a training block into the order in which `step` wants them. Called once, before
     /// `begin`; test blocks stay as they are. Must depend on the block and the seed alone.

@@ -5,7 +5,7 @@
 //! streams and of local state.
 //!
 //! Reading order: [`read()`] (the entry), one file per format (`svmlight`, `ratings`, `docword`, `idx`, `csv`,
-//! `synth`), `labelled` (rows to blocks), [`cut()`], `input` (files, packing), `text` (numbers).
+//! `synth`), `labelled` (rows to blocks), `pairs` (rows to pairs), `pair_file`, [`cut()`], `input` (files, packing), `text` (numbers).
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ mod idx;
 mod input;
 mod labelled;
 mod mix;
+mod pair_file;
+mod pairs;
 mod ratings;
 mod read;
 mod sample;
@@ -30,6 +32,7 @@ mod text;
 pub use cells::cut_columns;
 pub use cut::cut;
 pub use mix::mix;
+pub use pairs::{ByClass, PairList, Pairing, RowPairs, pair};
 pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_idx, read_noting, write};
 pub use sample::SAMPLES;
 pub use summary::{Summary, summary};
@@ -107,6 +110,19 @@ pub enum Contents {
     Ratings(Ratings),
     /// Documents.
     Documents(Documents),
+    /// Pairs of feature rows; a [`Pairing`] makes them.
+    Pairs(RowPairs),
+}
+
+impl Contents {
+    /// True for feature rows, or pairs of them, with every value stored.
+    pub fn is_dense(&self) -> bool {
+        match self {
+            Contents::Dense(_) => true,
+            Contents::Pairs(pairs) => pairs.rows.is_dense(),
+            _ => false,
+        }
+    }
 }
 
 /// A piece of the data: consecutive rows (users, documents), with an id that never changes.
@@ -114,7 +130,7 @@ pub enum Contents {
 pub struct Block {
     /// Position in the list of blocks.
     pub id: u32,
-    /// First row (user, document) of the block, counted over the whole data.
+    /// First row (user, document) of the block, counted over the whole data. A pair counts for two rows.
     pub first_row: usize,
     /// One past the last row of the block.
     pub end_row: usize,
@@ -133,16 +149,22 @@ impl Block {
         match &self.contents {
             Contents::Sparse(rows) => rows.columns.len(),
             Contents::Dense(rows) => rows.values.len(),
+            Contents::Pairs(pairs) => match &*pairs.rows {
+                Contents::Sparse(rows) => rows.columns.len(),
+                Contents::Dense(rows) => rows.values.len(),
+                _ => 0,
+            },
             Contents::Ratings(ratings) => ratings.ratings.len(),
             Contents::Documents(documents) => documents.words.len(),
         }
     }
 
-    /// What progress counts: rows of labelled data, ratings, or tokens.
+    /// What progress counts: rows of labelled data or pairs of them, ratings, or tokens.
     pub fn samples(&self) -> usize {
         match &self.contents {
             Contents::Sparse(rows) => rows.classes.len(),
             Contents::Dense(rows) => rows.classes.len(),
+            Contents::Pairs(pairs) => pairs.pairs.len(),
             Contents::Ratings(ratings) => ratings.ratings.len(),
             Contents::Documents(documents) => documents.counts.iter().map(|c| *c as usize).sum(),
         }

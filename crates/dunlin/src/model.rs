@@ -1,7 +1,7 @@
 //! A model without its types: what a list of models holds, and a saved model.
 
 use crate::algorithm::{Algorithm, StrategyKind, Sums};
-use crate::data::{Block, Data, Kind, Names, Shape};
+use crate::data::{Block, Data, Kind, Names, ReadOptions, Shape};
 use crate::event::Outcome;
 use crate::run::Run;
 use crate::saved::{self, write_atomically};
@@ -37,6 +37,7 @@ pub struct Model {
     pub defaults: fn() -> Value,
     /// Checks settings against their types; complete on return.
     check: fn(Value) -> std::result::Result<Value, String>,
+    reading: fn(&Value, &mut ReadOptions) -> Result<()>,
     /// Trains it on this rank.
     pub train: fn(&Run, &Source, &mut Comm, &mut dyn Observer) -> Result<Outcome>,
     tables: fn(&Value, &Shape) -> Result<Params>,
@@ -56,6 +57,10 @@ pub const fn model<A: Algorithm>() -> Model {
         check: |value| {
             let config: A::Config = serde_json::from_value(value).map_err(|error| error.to_string())?;
             serde_json::to_value(config).map_err(|error| error.to_string())
+        },
+        reading: |settings, options| {
+            A::reading(&config::<A>(settings)?, options);
+            Ok(())
         },
         train: train::<A>,
         tables: |settings, shape| {
@@ -80,10 +85,13 @@ pub const fn model<A: Algorithm>() -> Model {
     }
 }
 
+fn config<A: Algorithm>(settings: &Value) -> Result<A::Config> {
+    serde_json::from_value(settings.clone())
+        .map_err(|error| Error::Usage(format!("settings of {}: {error}", A::NAME)))
+}
+
 fn create<A: Algorithm>(settings: &Value, shape: &Shape) -> Result<A> {
-    let config = serde_json::from_value(settings.clone())
-        .map_err(|error| Error::Usage(format!("settings of {}: {error}", A::NAME)))?;
-    A::new(&config, shape)
+    A::new(&config::<A>(settings)?, shape)
 }
 
 impl Model {
@@ -113,6 +121,16 @@ impl Model {
             })?;
         }
         Ok(settings)
+    }
+
+    /// `options` with what the model and its `settings` say of how data are read.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if these are not the model's settings.
+    pub fn reading(&self, settings: &Value, options: ReadOptions) -> Result<ReadOptions> {
+        let mut options = ReadOptions { kind: Some(self.data), ..options };
+        (self.reading)(settings, &mut options)?;
+        Ok(options)
     }
 
     /// Refuses a strategy that the model's mathematics does not allow.

@@ -56,6 +56,7 @@ impl<A: Algorithm> Serial<A> {
         for (table, replica) in replicas.iter_mut().enumerate() {
             replica.initialise(table, seed, 0..replica.spec.rows);
         }
+        algorithm.check(&data.blocks.iter().collect::<Vec<_>>(), seed)?;
         data.blocks.iter_mut().for_each(|block| algorithm.arrange(block, seed));
         let params = Params { replicas, lanes };
         let mut serial =

@@ -183,13 +183,14 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let (row_blocks, clocks_per_epoch) = {
             let blocks = lock(&source.train);
             let blocks: Vec<&Block> = blocks.iter().flatten().collect();
+            algorithm.check(&blocks, run.seed)?;
             let row_blocks = cut_rows(&algorithm, run, source, &blocks);
-            let wanted =
-                run.clocks_per_epoch.unwrap_or_else(|| algorithm.clocks_per_epoch(&blocks, run.lanes).max(1));
-            // A clock without a block would change nothing.
-            let most =
-                if run.clocks_per_epoch.is_some() { usize::MAX } else { (blocks.len() / run.lanes).max(1) };
-            let clocks = if row_blocks.is_empty() { wanted.min(most) } else { row_blocks.len() };
+            let most = (blocks.len() / run.lanes).max(1); // a clock without a block would change nothing
+            let wanted = || algorithm.clocks_per_epoch(&blocks, run.lanes).clamp(1, most);
+            let clocks = match row_blocks.len() {
+                0 => run.clocks_per_epoch.unwrap_or_else(wanted),
+                sub_steps => sub_steps,
+            };
             (row_blocks, clocks)
         };
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted

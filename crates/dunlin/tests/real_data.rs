@@ -41,6 +41,7 @@ fn sizes(data: &Data) -> (usize, usize, usize) {
                 assert_eq!(dense.values.len(), dense.width * block.rows());
                 entries += dense.values.iter().filter(|value| **value != 0.0).count();
             }
+            Contents::Pairs(_) => unreachable!("nobody asked for pairs"),
             Contents::Ratings(ratings) => {
                 assert!(ratings.users.is_sorted());
                 let mut known = ratings.users.iter().filter(|user| **user != UNKNOWN);

@@ -7,7 +7,7 @@
 //! model's settings and `seed`.
 
 use dunlin::comm::time::Clock;
-use dunlin::data::{Contents, DenseRows, Kind, Names};
+use dunlin::data::{Contents, DenseRows, Kind, Names, Pairing, pair};
 use dunlin::serial::Serial;
 use dunlin::{Block, Data, Shape};
 use dunlin_models::dml::{Config, Dml};
@@ -73,6 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let test = data(numbers::<f32>(format!("{prefix}.test"))?.iter());
         let pairs = numbers::<usize>(format!("{prefix}.pairs"))?;
         let listed = data(pairs.iter().flatten().map(|row| &train[*row]));
+        let listed = pair(listed, prefix, &Pairing::Adjacent, 1, false)?;
         let train = data(train.iter());
 
         let clock = Clock::start();

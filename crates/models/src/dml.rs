@@ -24,7 +24,7 @@ mod pairs;
 mod tests;
 
 use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
-use dunlin::data::{Contents, Kind, Names};
+use dunlin::data::{Contents, Kind, Names, Pairing, ReadOptions};
 use dunlin::isa::Isa;
 use dunlin::rng::stream;
 use dunlin::table::Type;
@@ -33,6 +33,7 @@ use kernel::Pass;
 use pairs::Rows;
 pub use pairs::{Pairs, Source};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 const MAP: usize = 0;
 const MOMENTS: usize = 1;
@@ -58,8 +59,11 @@ pub struct Config {
     pub prior: f64,
     /// Pairs per step, at least 1. Default 100.
     pub batch: usize,
-    /// Where pairs come from: `labels` or `adjacent`. Default `labels`.
+    /// Where pairs come from, unless `pairs_file` says: `labels` or `adjacent`. Default `labels`.
     pub source: Source,
+    /// A file that lists the training pairs, `row row 1` (similar) or `row row -1` (dissimilar) a line, rows
+    /// counted from 0. Default none.
+    pub pairs_file: Option<PathBuf>,
     /// Pairs drawn with `labels`, in all; 0 for two a row. Default 0.
     pub pairs: usize,
     /// Share of the pairs that is not trained on but measured, 0 to 0.5. Default 0.1.
@@ -79,6 +83,7 @@ impl Default for Config {
             prior: 1.0,
             batch: 100,
             source: Source::Labels,
+            pairs_file: None,
             pairs: 0,
             held_out: 0.1,
             standardise: true,
@@ -102,6 +107,12 @@ impl Config {
         }
         if !(0.0..=0.5).contains(&self.held_out) {
             return usage(format!("held_out = {}; it must be 0 to 0.5", self.held_out));
+        }
+        if let Some(file) =
+            self.pairs_file.as_ref().filter(|_| self.source != Source::Labels || self.pairs > 0)
+        {
+            let file = file.display();
+            return usage(format!("pairs_file = {file}; it goes with neither source=adjacent nor pairs"));
         }
         let rank = self.rank_for(features);
         if rank > features || features == 0 {
@@ -235,15 +246,38 @@ impl Dml {
         Pass { rows, pairs, order, scales, rank: self.rank, batch, rate, lambda, margin, prior }
     }
 
-    /// The pairs of a block.
+    /// The training pairs of a block: those it carries, or pairs of its rows by label.
     fn draw(&self, block: &Block, rows: &Rows, seed: u64) -> Pairs {
+        if let Contents::Pairs(list) = &block.contents {
+            let (first, total) = (block.first_row / 2, self.shape.rows / 2);
+            return Pairs::listed(list, first, total, self.config.held_out, seed);
+        }
         let mut rng = stream(seed, "dml-pairs", &[u64::from(block.id)]);
         let total = if self.config.pairs == 0 { 2 * self.shape.rows } else { self.config.pairs };
-        let pairs = match self.config.source {
-            Source::Labels => Pairs::drawn(rows, pairs::portion(total, block, &self.shape), &mut rng),
-            Source::Adjacent => Pairs::adjacent(block, rows),
-        };
+        let pairs = Pairs::drawn(rows, pairs::portion(total, block, &self.shape), &mut rng);
         pairs.shuffled(self.config.held_out, &mut rng)
+    }
+
+    /// Why there is no pair of a kind to train on, and what to do.
+    fn lacking(&self, kind: &str, blocks: usize) -> Error {
+        let aside = match self.config.held_out {
+            0.0 => String::new(),
+            share => format!(" beside those held out ({share} of all)"),
+        };
+        let why = match (&self.config.pairs_file, self.config.source) {
+            (Some(file), _) => format!(
+                "{}: it must list both, similar (row row 1) and dissimilar (row row -1) ones",
+                file.display()
+            ),
+            (None, Source::Adjacent) => {
+                "source=adjacent: some rows 2r and 2r + 1 must have equal labels, and some different ones"
+                    .into()
+            }
+            (None, Source::Labels) => format!(
+                "pairs are drawn by label within each of {blocks} blocks; give more rows or a larger pairs, fewer --blocks or --lanes, or list them with pairs_file"
+            ),
+        };
+        Error::Data(format!("dml: no {kind} to train on{aside}; {why}"))
     }
 
     /// tr(LᵀL) − log det(LᵀL) − d of the table; infinite if L is singular.
@@ -291,6 +325,14 @@ impl Algorithm for Dml {
     type Config = Config;
     type Local = Pairs;
 
+    fn reading(config: &Config, options: &mut ReadOptions) {
+        options.pairing = match (&config.pairs_file, config.source) {
+            (Some(file), _) => Pairing::File(file.clone()),
+            (None, Source::Adjacent) => Pairing::Adjacent,
+            (None, Source::Labels) => Pairing::Labels,
+        };
+    }
+
     fn new(config: &Config, shape: &Shape) -> Result<Dml> {
         if shape.kind != Kind::Labelled {
             return Err(Error::Usage(format!("dml takes labelled rows, not {:?}", shape.kind)));
@@ -312,19 +354,53 @@ impl Algorithm for Dml {
         ]
     }
 
-    /// Adds the block to the moments, draws its pairs, and starts a square L as the identity.
+    /// Both kinds of pairs must be there: similar ones alone shrink L to nothing, dissimilar ones alone are content
+    /// with any large L, and neither says what tells rows apart.
+    fn check(&self, blocks: &[&Block], seed: u64) -> Result<()> {
+        let listed = self.config.pairs_file.is_some() || self.config.source == Source::Adjacent;
+        let [mut similar, mut dissimilar] = [false; 2];
+        for block in blocks {
+            let rows =
+                Rows::of(block).ok_or_else(|| Error::Data("dml: a block has no labelled rows".into()))?;
+            if listed && !matches!(block.contents, Contents::Pairs(_)) {
+                return Err(Error::Usage(
+                    "dml: pairs_file or source=adjacent, and data read without; read them with the options of Model::reading"
+                        .into(),
+                ));
+            }
+            let pairs = self.draw(block, &rows, seed);
+            let trained = &pairs.similar[..pairs.trained()];
+            similar |= trained.contains(&true);
+            dissimilar |= trained.contains(&false);
+            if similar && dissimilar {
+                return Ok(());
+            }
+        }
+        let kind = match (similar, dissimilar) {
+            (false, false) => "pair",
+            (false, true) => "similar pair",
+            _ => "dissimilar pair",
+        };
+        Err(self.lacking(kind, blocks.len()))
+    }
+
+    /// Adds the block to the moments (the rows of each pair, where it carries pairs), draws its pairs, and starts a square L as the identity.
     fn begin(&self, unit: &Unit, params: &mut Params, _: Option<Pairs>) -> Result<Pairs> {
         let bad = |what: &str| Error::Data(format!("dml: block {}: {what}", unit.block.id));
         let rows = Rows::of(unit.block).ok_or_else(|| bad("no labelled rows"))?;
-        if let Contents::Dense(rows) = &unit.block.contents
+        if let Rows::Dense(rows) = rows
             && rows.width != self.shape.columns
         {
             return Err(bad("rows are not as wide as the data"));
         }
+        let counted: Vec<u32> = match &unit.block.contents {
+            Contents::Pairs(list) => list.pairs.iter().flatten().copied().collect(),
+            _ => (0..rows.classes().len() as u32).collect(),
+        };
         let mut moments = params.table_mut::<f64>(MOMENTS);
         let mut sound = true;
-        for row in 0..rows.classes().len() {
-            rows.each(row, |column, value| {
+        for row in counted {
+            rows.each(row as usize, |column, value| {
                 sound &= value.is_finite() && column < self.shape.columns;
                 if sound && value != 0.0 {
                     let moments = moments.row_mut(column);
@@ -366,7 +442,7 @@ impl Algorithm for Dml {
 
     fn measure(&self, block: &Block, params: &Params, local: Option<&Pairs>, sums: &mut Sums) {
         let Some(rows) = Rows::of(block) else { return };
-        let drawn = local.is_none().then(|| self.draw(block, &rows, 0));
+        let drawn = local.is_none().then(|| Pairs::to_test(block));
         let Some(pairs) = local.or(drawn.as_ref()) else { return };
         let (scales, table) = (self.scales(params), params.table::<f32>(MAP));
         let pass = self.pass(rows, pairs, &[], &scales);
@@ -382,7 +458,7 @@ impl Algorithm for Dml {
 
     /// `train_objective` (J over the trained pairs), `train_pair_loss` (its first part alone),
     /// `train_pair_accuracy` (pairs on their side of the margin); the last two as `heldout_…` over the pairs
-    /// held out, and as `test_…` over pairs of the test rows.
+    /// held out, and as `test_…` over the pairs of the test rows.
     fn metrics(&self, train: &Sums, test: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)> {
         let mean = |sums: &Sums, name, count| sums.get(name) / sums.get(count).max(1.0);
         let loss = mean(train, "loss", "pairs");
@@ -400,17 +476,15 @@ impl Algorithm for Dml {
             metrics.push(("heldout_pair_accuracy", mean(train, "held_right", "held")));
         }
         if let Some(test) = test {
-            let kept = test.get("held_loss") + test.get("loss");
-            let pairs = (test.get("held") + test.get("pairs")).max(1.0);
-            metrics.push(("test_pair_loss", kept / pairs));
-            metrics.push(("test_pair_accuracy", (test.get("held_right") + test.get("right")) / pairs));
+            metrics.push(("test_pair_loss", mean(test, "loss", "pairs")));
+            metrics.push(("test_pair_accuracy", mean(test, "right", "pairs")));
         }
         metrics
     }
 
     /// L x of each row, the scales worked in.
     fn predict(&self, block: &Block, params: &Params, out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
-        let Some(rows) = Rows::of(block) else {
+        let Some(rows) = Rows::of(block).filter(|_| !matches!(block.contents, Contents::Pairs(_))) else {
             return Err(Error::Usage("dml maps labelled rows; the file holds other data".into()));
         };
         let (scales, table) = (self.scales(params), params.table::<f32>(MAP));

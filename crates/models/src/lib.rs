@@ -48,8 +48,8 @@ pub fn find(name: &str) -> dunlin::Result<&'static Model> {
 pub fn run(name: &str, train: &str) -> dunlin::Result<Run> {
     let model = find(name)?;
     let strategy = model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?;
-    let read = ReadOptions { kind: Some(model.data), ..ReadOptions::default() };
     let settings = (model.defaults)();
+    let read = model.reading(&settings, ReadOptions::default())?;
     Ok(Run { model: name.into(), train: train.into(), strategy, read, settings, ..Run::default() })
 }
 

@@ -1,7 +1,7 @@
 //! `dunlin predict` and `dunlin eval`: a trained model on other data.
 
 use crate::commands::data::{Reading, out};
-use dunlin::data::{Data, ReadOptions, read};
+use dunlin::data::{Pairing, ReadOptions, read};
 use dunlin::model::SavedModel;
 use dunlin::{Error, Result};
 use dunlin_models::MODELS;
@@ -31,18 +31,19 @@ pub(crate) struct Eval {
     json: bool,
 }
 
-/// The model of run folder `run` and the data in `file`, read like its training data.
-fn load(run: &std::path::Path, file: &str, reading: &Reading) -> Result<(SavedModel, Data)> {
+/// The model of run folder `run`, and how to read data like its training data.
+fn load(run: &std::path::Path, reading: &Reading) -> Result<(SavedModel, ReadOptions)> {
     let saved = SavedModel::load(run, MODELS)?;
     let then = saved.card.run.read.clone();
     let options = ReadOptions { kind: Some(saved.card.shape.kind), ..reading.over(then)? };
-    let data = read(file, &options, Some(&saved.like()))?;
-    Ok((saved, data))
+    Ok((saved, options))
 }
 
 impl Predict {
     pub(crate) fn run(self) -> Result<()> {
-        let (saved, data) = load(&self.run, &self.file, &self.reading)?;
+        let (saved, options) = load(&self.run, &self.reading)?;
+        let options = ReadOptions { pairing: Pairing::None, ..options }; // a prediction for each row
+        let data = read(&self.file, &options, Some(&saved.like()))?;
         let mut lines = BufWriter::new(std::io::stdout());
         let mut outcome = Ok(());
         saved.predict(&data, &mut |_, values| {
@@ -57,7 +58,8 @@ impl Predict {
 
 impl Eval {
     pub(crate) fn run(self) -> Result<()> {
-        let (saved, data) = load(&self.run, &self.file, &self.reading)?;
+        let (saved, options) = load(&self.run, &self.reading)?;
+        let data = read(&self.file, &options, Some(&saved.like()))?;
         let metrics = saved.evaluate(&data)?;
         if self.json {
             let metrics: std::collections::BTreeMap<_, _> = metrics.into_iter().collect();

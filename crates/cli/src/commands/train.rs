@@ -6,7 +6,6 @@ use crate::console::{note, table};
 use crate::interrupt;
 use crate::job::{TrainJob, read_source};
 use crate::settings;
-use dunlin::data::ReadOptions;
 use dunlin::event::Outcome;
 use dunlin::isa::{self, Isa};
 use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
@@ -286,12 +285,14 @@ impl TrainFlags {
         model.check_strategy(strategy.kind())?;
         let lanes = flags.lanes.unwrap_or(workers);
         let seed = flags.seed.unwrap_or(1);
+        let settings = model.settings(settings::split(&flags.set)?)?;
+        let read = model.reading(&settings, flags.reading(lanes).options()?)?;
         let run = Run {
             model: model.name.into(),
-            settings: model.settings(settings::split(&flags.set)?)?,
+            settings,
             train,
             test: flags.test.clone(),
-            read: ReadOptions { kind: Some(model.data), ..flags.reading(lanes).options()? },
+            read,
             workers,
             servers,
             lanes,

@@ -17,7 +17,7 @@ pub fn cut_columns<'a>(
             Contents::Ratings(ratings) => &ratings.items,
             Contents::Documents(documents) => &documents.words,
             Contents::Sparse(rows) => &rows.columns,
-            Contents::Dense(_) => continue,
+            Contents::Dense(_) | Contents::Pairs(_) => continue,
         };
         for id in ids {
             if let Some(entries) = entries.get_mut(*id as usize) {
@@ -90,9 +90,9 @@ impl Block {
                 }
                 cells.into_iter().map(Contents::Sparse).collect()
             }
-            Contents::Dense(_) => {
+            Contents::Dense(_) | Contents::Pairs(_) => {
                 return Err(Error::Usage(
-                    "this strategy cuts data along their columns, which dense rows do not allow; use sparse ones (svmlight)"
+                    "this strategy cuts data along their columns; neither dense rows nor pairs can be cut so"
                         .into(),
                 ));
             }

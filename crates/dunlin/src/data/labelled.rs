@@ -3,7 +3,8 @@
 use super::cut::{Pile, cut};
 use super::text::grouped;
 use super::{
-    Block, Contents, Data, DenseRows, Kind, Layout, Names, Notes, ReadOptions, Shape, SparseRows, UNKNOWN,
+    Block, Contents, Data, DenseRows, Kind, Layout, Names, Notes, Pairing, ReadOptions, Shape, SparseRows,
+    UNKNOWN,
 };
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -122,7 +123,9 @@ impl Rows {
             return Err(Error::Data(format!("{place}: no rows; the file is empty")));
         }
         let (classes, numbers) = number_classes(&labels.values, like);
-        if like.is_none() && options.kind == Some(Kind::Labelled) && classes.len() < 2 {
+        let labels_count =
+            options.kind == Some(Kind::Labelled) && !matches!(options.pairing, Pairing::File(_));
+        if like.is_none() && labels_count && classes.len() < 2 {
             let rows = grouped(self.len() as u64);
             return Err(Error::Data(format!(
                 "{place}: all {rows} rows have the label {}; there must be at least two classes to tell apart",
@@ -165,7 +168,7 @@ impl Rows {
         let cells = self.len() as f64 * width as f64;
         let entries = self.entries as f64;
         match (like.and_then(|like| like.blocks.first()), layout) {
-            (Some(block), _) => matches!(block.contents, Contents::Dense(_)) && cells <= 16.0 * entries + 1e7,
+            (Some(block), _) => block.contents.is_dense() && cells <= 16.0 * entries + 1e7,
             (None, Layout::Auto) => entries >= 0.4 * cells,
             (None, Layout::Sparse) => false,
             (None, Layout::Dense) => true,

@@ -4,7 +4,7 @@ use super::{Block, Contents, Data, DenseRows, SparseRows};
 use crate::rng::stream;
 
 /// Puts the rows of labelled data in random order, the same every time, in blocks of about the same sizes. Other
-/// data stay as they are: their rows have names.
+/// data stay as they are: their rows have names, or were mixed as pairs.
 pub fn mix(mut data: Data) -> Data {
     let ends: Vec<usize> = data.blocks.iter().map(|block| block.end_row).collect();
     let mut order: Vec<(usize, usize)> = Vec::with_capacity(data.shape.rows);
@@ -13,7 +13,7 @@ pub fn mix(mut data: Data) -> Data {
             Contents::Sparse(_) | Contents::Dense(_) => {
                 order.extend((0..block.rows()).map(|row| (number, row)))
             }
-            Contents::Ratings(_) | Contents::Documents(_) => return data,
+            Contents::Pairs(_) | Contents::Ratings(_) | Contents::Documents(_) => return data,
         }
     }
     stream(0, "mix", &[data.shape.rows as u64]).shuffle(&mut order);
@@ -29,7 +29,7 @@ pub fn mix(mut data: Data) -> Data {
 }
 
 /// The rows named by (block, row), in that order.
-fn gather(blocks: &[Block], rows: &[(usize, usize)]) -> Contents {
+pub(super) fn gather(blocks: &[Block], rows: &[(usize, usize)]) -> Contents {
     let mut sparse = SparseRows { offsets: vec![0], ..SparseRows::default() };
     let mut dense = DenseRows::default();
     for (number, row) in rows.iter().copied() {
@@ -46,7 +46,7 @@ fn gather(blocks: &[Block], rows: &[(usize, usize)]) -> Contents {
                 dense.values.extend_from_slice(&from.values[row * from.width..][..from.width]);
                 dense.classes.push(from.classes[row]);
             }
-            Contents::Ratings(_) | Contents::Documents(_) => {}
+            Contents::Pairs(_) | Contents::Ratings(_) | Contents::Documents(_) => {}
         }
     }
     if dense.classes.is_empty() { Contents::Sparse(sparse) } else { Contents::Dense(dense) }

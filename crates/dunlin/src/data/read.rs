@@ -2,7 +2,7 @@
 
 use super::input::{Input, bare_name, near};
 use super::text::words;
-use super::{Data, Kind, csv, docword, idx, ratings, sample, svmlight, synth};
+use super::{Data, Kind, Pairing, csv, docword, idx, pair, ratings, sample, svmlight, synth};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -89,6 +89,9 @@ pub struct ReadOptions {
     pub label: Option<String>,
     /// How feature rows are laid out; test data follow the training data.
     pub layout: Layout,
+    /// What makes pairs of labelled rows, for a model that learns from pairs. Default: nothing.
+    #[serde(default)]
+    pub pairing: Pairing,
 }
 
 impl Default for ReadOptions {
@@ -101,6 +104,7 @@ impl Default for ReadOptions {
             vocabulary: None,
             label: None,
             layout: Layout::Auto,
+            pairing: Pairing::None,
         }
     }
 }
@@ -153,6 +157,12 @@ pub fn read(source: &str, options: &ReadOptions, like: Option<&Data>) -> Result<
 /// # Blocking
 /// Waits for standard input to end, if that is the source.
 pub fn read_noting(source: &str, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
+    let (rows, notes) = read_rows(source, options, like)?;
+    Ok((pair(rows, source, &options.pairing, options.blocks, like.is_some())?, notes))
+}
+
+/// [`read_noting`] before pairs are made.
+pub(super) fn read_rows(source: &str, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
     if let Some(what) = source.strip_prefix("synth:") {
         return synth::read(what, options, like);
     }
@@ -175,7 +185,8 @@ pub fn read_from(
     options: &ReadOptions,
     like: Option<&Data>,
 ) -> Result<(Data, Notes)> {
-    read_input(&mut Input::new(name, reader)?, options, like)
+    let (rows, notes) = read_input(&mut Input::new(name, reader)?, options, like)?;
+    Ok((pair(rows, name, &options.pairing, options.blocks, like.is_some())?, notes))
 }
 
 /// Reads IDX images and their labels from two readers: [`read_from`] for the one format that takes two files.
@@ -188,7 +199,9 @@ pub fn read_idx(
     options: &ReadOptions,
     like: Option<&Data>,
 ) -> Result<(Data, Notes)> {
-    idx::read_pair(&mut Input::new("images", images)?, &mut Input::new("labels", labels)?, options, like)
+    let (mut images, mut labels) = (Input::new("images", images)?, Input::new("labels", labels)?);
+    let (rows, notes) = idx::read_pair(&mut images, &mut labels, options, like)?;
+    Ok((pair(rows, "images", &options.pairing, options.blocks, like.is_some())?, notes))
 }
 
 fn read_folder(source: &str, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {

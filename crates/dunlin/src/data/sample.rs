@@ -1,7 +1,7 @@
 //! What comes with the program: a small real set of handwritten digits, and made-up ratings and documents.
 
 use super::input::Input;
-use super::read::{read_input, read_noting, unknown};
+use super::read::{read_input, read_rows, unknown};
 use super::{Data, Notes, ReadOptions};
 use crate::Result;
 
@@ -30,10 +30,10 @@ pub(super) fn read(name: &str, options: &ReadOptions, like: Option<&Data>) -> Re
     match name {
         "digits" => digits(DIGITS),
         "digits-test" => digits(DIGITS_TEST),
-        "ratings" => read_noting("synth:mf", options, like),
-        "ratings-test" => read_noting("synth:mf?n=5000&part=test", options, like),
-        "documents" => read_noting("synth:lda", options, like),
-        "documents-test" => read_noting("synth:lda?docs=100&part=test", options, like),
+        "ratings" => read_rows("synth:mf", options, like),
+        "ratings-test" => read_rows("synth:mf?n=5000&part=test", options, like),
+        "documents" => read_rows("synth:lda", options, like),
+        "documents-test" => read_rows("synth:lda?docs=100&part=test", options, like),
         _ => Err(unknown("sample", name, &SAMPLES.map(|(name, _)| name))),
     }
 }

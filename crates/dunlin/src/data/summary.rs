@@ -56,7 +56,7 @@ pub fn summary(data: &Data) -> Summary {
         nonzeros: tally.nonzeros,
         samples: data.blocks.iter().map(|block| block.samples()).sum(),
         density: if cells > 0.0 { tally.nonzeros as f64 / cells } else { 0.0 },
-        dense: data.blocks.iter().any(|block| matches!(block.contents, Contents::Dense(_))),
+        dense: data.blocks.iter().any(|block| block.contents.is_dense()),
         classes: data.shape.classes.iter().enumerate().map(name).zip(tally.counts).collect(),
         unknown: tally.unknown,
         min: tally.least.unwrap_or(0.0),
@@ -90,6 +90,7 @@ impl Tally {
                 let stored = rows.values.iter().filter(|value| **value != 0.0);
                 stored.for_each(|value| self.value(f64::from(*value)));
             }
+            Contents::Pairs(pairs) => self.add(&pairs.rows),
             Contents::Ratings(ratings) => {
                 let pairs = ratings.users.iter().zip(&ratings.items);
                 self.unknown += pairs.filter(|(user, item)| **user == UNKNOWN || **item == UNKNOWN).count();

@@ -510,6 +510,7 @@ fn check(data: &Data) {
                 assert_eq!(rows.values.len(), rows.width * block.rows());
                 assert!(rows.classes.iter().all(|class| (*class as usize) < data.shape.classes.len()));
             }
+            Contents::Pairs(_) => unreachable!("nobody asked for pairs"),
             Contents::Ratings(ratings) => {
                 assert!(below(&ratings.items) && ratings.users.is_sorted());
                 assert!(

@@ -1,8 +1,8 @@
 //! Pairs of rows of a block, and their differences.
 
 use dunlin::algorithm::Unit;
-use dunlin::data::{Contents, DenseRows, SparseRows, UNKNOWN};
-use dunlin::rng::Stream;
+use dunlin::data::{ByClass, Contents, DenseRows, PairList, RowPairs, SparseRows};
+use dunlin::rng::{Stream, stream};
 use dunlin::{Block, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -13,14 +13,14 @@ pub enum Source {
     /// Drawn at random within each block, half of one class and half of two.
     Labels,
     /// Rows 2r and 2r + 1 of the data are a pair, similar if their labels are equal: a list of pairs, written
-    /// out as rows. A pair that a block boundary cuts is left out.
+    /// out as rows.
     Adjacent,
 }
 
 /// The pairs of a block, in random order; the last `held_out` are not trained on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pairs {
-    /// The two rows of each pair, counted within the block.
+    /// The two rows of each pair, counted within the block's rows.
     pub rows: Vec<[u32; 2]>,
     /// Whether they are of one class.
     pub similar: Vec<bool>,
@@ -39,48 +39,49 @@ impl Pairs {
         self.similar.push(similar);
     }
 
-    /// Rows 2r and 2r + 1, counted over the whole data.
-    pub(super) fn adjacent(block: &Block, rows: &Rows) -> Pairs {
-        let (classes, mut pairs) = (rows.classes(), Pairs::default());
-        let mut first = block.first_row % 2;
-        while first + 1 < classes.len() {
-            pairs.push(first, first + 1, classes[first] == classes[first + 1]);
-            first += 2;
+    /// Those of a block that carries its pairs, the first of which is number `first` of `total` in the data. Held
+    /// out are `share` of all, spread evenly, whatever the blocks: the data layer has mixed them.
+    pub(super) fn listed(list: &RowPairs, first: usize, total: usize, share: f64, seed: u64) -> Pairs {
+        let offset = stream(seed, "dml-held-out", &[]).below(total.max(1));
+        let is_held = |at: usize| {
+            let number = (first + at + offset) % total.max(1);
+            (share * (number + 1) as f64).floor() > (share * number as f64).floor()
+        };
+        let (held, mut order): (Vec<usize>, Vec<usize>) = (0..list.pairs.len()).partition(|at| is_held(*at));
+        order.extend(&held);
+        Pairs {
+            rows: order.iter().map(|at| list.pairs[*at]).collect(),
+            similar: order.iter().map(|at| list.similar[*at]).collect(),
+            held_out: held.len(),
         }
-        pairs
+    }
+
+    /// Pairs to measure a test block by: its own or, where it was read without, those of its rows among themselves.
+    pub(super) fn to_test(block: &Block) -> Pairs {
+        if let Contents::Pairs(list) = &block.contents {
+            return Pairs { rows: list.pairs.clone(), similar: list.similar.clone(), held_out: 0 };
+        }
+        let list = PairList::of_classes(Rows::of(block).map_or(&[], |rows| rows.classes()));
+        let rows = list.pairs.iter().map(|pair| pair.map(|row| row as u32)).collect();
+        Pairs { rows, similar: list.similar, held_out: 0 }
     }
 
     /// `count` random pairs of rows whose class is known, every other one similar; those that cannot be had
     /// (one class alone, no class twice) are left out.
     pub(super) fn drawn(rows: &Rows, count: usize, rng: &mut Stream) -> Pairs {
-        let classes = rows.classes();
-        let mut order: Vec<usize> = (0..classes.len()).filter(|row| classes[*row] != UNKNOWN).collect();
-        order.sort_by_key(|row| classes[*row]);
-        let bounds = |class: u32| {
-            let start = order.partition_point(|row| classes[*row] < class);
-            (start, order.partition_point(|row| classes[*row] <= class))
-        };
-        let ranges: Vec<(usize, usize)> = order.iter().map(|row| bounds(classes[*row])).collect();
-        let paired: Vec<usize> = (0..order.len()).filter(|at| ranges[*at].1 - ranges[*at].0 > 1).collect();
+        let by_class = ByClass::new(rows.classes());
+        let paired: Vec<usize> = (0..by_class.len()).filter(|at| by_class.has_alike(*at)).collect();
         let mut pairs = Pairs::default();
         for draw in 0..count {
-            if draw % 2 == 0 && !paired.is_empty() {
-                let at = paired[rng.below(paired.len())];
-                let (start, end) = ranges[at];
-                let other = start + rng.below(end - start - 1);
-                pairs.push(order[at], order[other + usize::from(other >= at)], true);
-            } else if draw % 2 == 1 && !order.is_empty() {
-                let at = rng.below(order.len());
-                let (start, end) = ranges[at];
-                let others = order.len() - (end - start);
-                if others > 0 {
-                    let other = rng.below(others);
-                    pairs.push(
-                        order[at],
-                        order[if other < start { other } else { other + end - start }],
-                        false,
-                    );
-                }
+            let similar = draw % 2 == 0;
+            let at = match if similar { paired.len() } else { by_class.len() } {
+                0 => continue,
+                choices if similar => paired[rng.below(choices)],
+                choices => rng.below(choices),
+            };
+            let other = if similar { by_class.alike(at, rng) } else { by_class.unlike(at, rng) };
+            if let Some(other) = other {
+                pairs.push(by_class.row(at), other, similar);
             }
         }
         pairs
@@ -119,7 +120,11 @@ pub(super) enum Rows<'a> {
 
 impl<'a> Rows<'a> {
     pub(super) fn of(block: &'a Block) -> Option<Rows<'a>> {
-        match &block.contents {
+        let contents = match &block.contents {
+            Contents::Pairs(pairs) => &pairs.rows,
+            rows => rows,
+        };
+        match contents {
             Contents::Sparse(rows) => Some(Rows::Sparse(rows)),
             Contents::Dense(rows) => Some(Rows::Dense(rows)),
             _ => None,

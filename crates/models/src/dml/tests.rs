@@ -1,6 +1,6 @@
 use super::*;
 use dunlin::Data;
-use dunlin::data::{DenseRows, Names, SparseRows, UNKNOWN};
+use dunlin::data::{DenseRows, Names, SparseRows, UNKNOWN, pair};
 use dunlin::serial::{Serial, share};
 
 /// The levels that this machine has.
@@ -95,6 +95,7 @@ const SQUARE: Config = Config {
     prior: 1.5,
     batch: 10,
     source: Source::Labels,
+    pairs_file: None,
     pairs: 0,
     held_out: 0.0,
     standardise: true,
@@ -380,29 +381,107 @@ fn pairs_follow_the_labels() {
         assert_eq!(similar, 26);
     }
     let one_class = data(&[1.0, 2.0, 3.0, 4.0], &[1, 1, UNKNOWN, 1], 1);
-    let model = start(&Config { pairs: 10, held_out: 0.0, ..Config::default() }, one_class, 1);
-    assert_eq!(model.locals[0].rows.len(), 5);
-    assert!(model.locals[0].rows.iter().flatten().all(|row| *row != 2));
-    assert!(model.locals[0].similar.iter().all(|similar| *similar));
+    let rows = Rows::of(&one_class.blocks[0]).unwrap();
+    let pairs = Pairs::drawn(&rows, 10, &mut stream(1, "test-draw", &[]));
+    assert_eq!(pairs.rows.len(), 5);
+    assert!(pairs.rows.iter().flatten().all(|row| *row != 2));
+    assert!(pairs.similar.iter().all(|similar| *similar));
+}
+
+/// `data` with every two rows a pair, cut into `blocks`.
+fn adjacent(data: Data, blocks: usize) -> Data {
+    pair(data, "test", &Pairing::Adjacent, blocks, false).unwrap()
 }
 
 #[test]
-fn adjacent_rows_are_pairs_wherever_blocks_are_cut() {
-    let values: Vec<f32> = (0..22).map(|at| at as f32).collect();
-    let classes = [0, 0, 1, 2, 2, 2, 0, 1, 1, 1, 0];
-    let config = Config { source: Source::Adjacent, held_out: 0.0, ..Config::default() };
-    let model = start(&config, data(&values, &classes, 2), 1); // cut after row 5
-    let found: Vec<Vec<([u32; 2], bool)>> = model
-        .locals
-        .iter()
-        .map(|pairs| {
-            let mut found: Vec<_> = pairs.rows.iter().copied().zip(pairs.similar.iter().copied()).collect();
-            found.sort_unstable();
-            found
-        })
-        .collect();
-    assert_eq!(found[0], [([0, 1], true), ([2, 3], false)]);
-    assert_eq!(found[1], [([1, 2], false), ([3, 4], true)]);
+fn pairs_held_out_are_the_same_wherever_blocks_are_cut() {
+    let config = Config { source: Source::Adjacent, held_out: 0.15, ..Config::default() };
+    let held = |rows_in: usize, blocks: usize| {
+        let model = start(&config, adjacent(synthetic(200, 3, rows_in, 8), blocks), 1);
+        let mut held = Vec::new();
+        for (block, pairs) in model.blocks().iter().zip(&model.locals) {
+            let rows = Rows::of(block).unwrap();
+            for at in pairs.trained()..pairs.rows.len() {
+                let mut difference = Vec::new();
+                rows.difference(pairs.rows[at], |_, value| difference.push(value.to_bits()));
+                held.push((difference, pairs.similar[at]));
+            }
+        }
+        held.sort();
+        held
+    };
+    let (one, many) = (held(1, 1), held(3, 17));
+    assert_eq!((one.len(), &one), (15, &many));
+    let moments = |blocks| start(&config, adjacent(synthetic(200, 3, 2, 8), blocks), 1);
+    let scales = |model: &Serial<Dml>| model.algorithm.scales(&model.params);
+    let (one, many) = (scales(&moments(1)), scales(&moments(17)));
+    assert!(one.iter().zip(&many).all(|(one, many)| (one / many - 1.0).abs() < 1e-6), "{one:?} {many:?}");
+}
+
+#[test]
+fn lists_of_pairs_are_learned_from_on_any_lanes() {
+    let config = Config { source: Source::Adjacent, ..Config::default() };
+    for lanes in [1, 3] {
+        let (train, rows) = (adjacent(synthetic(800, 8, 1, 1), 6), synthetic(300, 8, 1, 2));
+        let mut model = start(&config, train, lanes);
+        let error = |model: &Serial<Dml>| {
+            model.algorithm.knn_error(&model.params, &rows.blocks, &rows.blocks, 4).unwrap()
+        };
+        let (objective, before) = (metric(&model, "train_objective"), error(&model));
+        (0..10).for_each(|_| model.epoch().unwrap());
+        let (objective_after, after) = (metric(&model, "train_objective"), error(&model));
+        assert!(objective_after < 0.95 * objective, "{lanes} lanes: {objective} to {objective_after}");
+        assert!(after < 0.5 * before, "{lanes} lanes: {before} to {after}");
+    }
+}
+
+#[test]
+fn test_metrics_do_not_depend_on_how_test_rows_are_cut() {
+    let mut model = start(&Config::default(), synthetic(300, 6, 3, 1), 1);
+    (0..3).for_each(|_| model.epoch().unwrap());
+    // sorted by class, so that no block on its own could tell
+    let mut order: Vec<(u32, Vec<f32>)> = Vec::new();
+    if let Contents::Dense(rows) = &synthetic(120, 6, 1, 7).blocks[0].contents {
+        order = rows.classes.iter().copied().zip(rows.values.chunks(6).map(<[f32]>::to_vec)).collect();
+    }
+    order.sort_by_key(|row| row.0);
+    let classes: Vec<u32> = order.iter().map(|row| row.0).collect();
+    let values: Vec<f32> = order.into_iter().flat_map(|row| row.1).collect();
+    let measured = |rows_in: usize, blocks: usize| {
+        let test = pair(data(&values, &classes, rows_in), "test", &Pairing::Labels, blocks, true).unwrap();
+        let metrics = model.metrics(Some(&test));
+        ["test_pair_loss", "test_pair_accuracy"]
+            .map(|name| metrics.iter().find(|metric| metric.0 == name).unwrap().1)
+    };
+    let one = measured(1, 1);
+    for (rows_in, blocks) in [(7, 1), (1, 20), (40, 240)] {
+        let other = measured(rows_in, blocks);
+        assert!((other[0] / one[0] - 1.0).abs() < 1e-12, "{rows_in} {blocks}: {one:?} {other:?}");
+        assert_eq!(other[1], one[1], "{rows_in} {blocks}");
+    }
+}
+
+#[test]
+fn without_pairs_of_both_kinds_there_is_nothing_to_learn() {
+    let refused = |config: &Config, train: Data, parts: &[&str]| {
+        let error = Serial::<Dml>::new(config, train, 1, 1, 1).err().unwrap();
+        assert_eq!(error.status(), 2);
+        assert!(parts.iter().all(|part| error.to_string().contains(part)), "{error}");
+    };
+    let values: Vec<f32> = (0..16).map(|at| at as f32).collect();
+    let one_class = data(&values, &[1; 8], 1);
+    refused(&Config::default(), one_class.clone(), &["no dissimilar pair", "1 blocks", "pairs_file"]);
+    let all = data(&values, &[0, 1, 2, 0, 1, 2, 0, 1], 8);
+    refused(&Config::default(), all, &["no pair to train on", "8 blocks", "--blocks"]);
+    let different = data(&values, &[0, 1, 2, 0, 1, 2, 0, 1], 4);
+    refused(&Config::default(), different, &["no similar pair", "4 blocks"]);
+    let listed = Config { source: Source::Adjacent, ..Config::default() };
+    refused(
+        &listed,
+        adjacent(one_class.clone(), 2),
+        &["no dissimilar pair", "source=adjacent", "held out (0.1"],
+    );
+    refused(&listed, one_class, &["read without", "Model::reading"]);
 }
 
 #[test]
@@ -428,6 +507,8 @@ fn settings_and_data_are_checked() {
         Config { prior: f64::INFINITY, ..Config::default() },
         Config { batch: 0, ..Config::default() },
         Config { held_out: 0.6, ..Config::default() },
+        Config { pairs_file: Some("p".into()), pairs: 5, ..Config::default() },
+        Config { pairs_file: Some("p".into()), source: Source::Adjacent, ..Config::default() },
     ];
     for config in wrong {
         assert!(matches!(Dml::new(&config, &train.shape), Err(Error::Usage(_))), "{config:?}");
