@@ -8,7 +8,8 @@ use dunlin::table::Params;
 use dunlin::train::Source;
 use dunlin::{Error, Result};
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// An open run folder; rank 0 has it.
@@ -64,6 +65,25 @@ impl RunFolder {
             self.complained = true; // training matters more than its record, and once is enough
             note(&format!("dunlin: warning: {error}; training goes on"));
         }
+    }
+
+    /// Is this still the folder that the run writes into? One that was deleted takes every write, and all is lost
+    /// with the last of them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it is gone, or another is in its place.
+    pub(crate) fn check(&self) -> Result<()> {
+        let events = self.path.join("events.jsonl");
+        let gone = || {
+            let text = "it was deleted or moved while the run went on";
+            Err(std::io::Error::new(ErrorKind::NotFound, text))
+        };
+        let same = match (std::fs::metadata(&events), self.events.get_ref().metadata()) {
+            (Ok(there), Ok(ours)) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            (Err(error), _) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => gone(),
+        };
+        same.map_err(Error::io(format!("cannot go on with {}", events.display())))
     }
 
     fn describe(&self) -> Result<()> {

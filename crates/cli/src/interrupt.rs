@@ -5,14 +5,14 @@ use dunlin::comm::launch::processes::VARIABLE;
 use dunlin::train::INTERRUPTED;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The first Ctrl-C asks the run to end at the next evaluation, with a checkpoint; the second ends the program.
+/// The first Ctrl-C asks the run to end after the clock that it is at, with a checkpoint; the second ends the program.
 pub(crate) fn listen() {
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             note("dunlin: aborted");
             std::process::exit(1);
         }
-        note("dunlin: stopping at the next evaluation; once more to abort");
+        note("dunlin: stopping after this clock; once more to abort");
     }); // set already: a demo trains more than once
 }
 

@@ -111,6 +111,10 @@ impl Observer for Watcher {
         self.folder.iter_mut().for_each(|folder| folder.event(event));
     }
 
+    fn check(&mut self) -> Result<()> {
+        self.folder.as_ref().map_or(Ok(()), RunFolder::check)
+    }
+
     fn finished(&mut self, params: &Params, source: &Source) -> Result<()> {
         self.folder.iter_mut().try_for_each(|folder| folder.finished(params, source))
     }

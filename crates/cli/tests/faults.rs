@@ -110,7 +110,8 @@ fn ctrl_c_once_saves_and_leaves() {
 #[test]
 fn ctrl_c_twice_aborts() {
     let folder = Folder::new();
-    let mut running = endless(&folder, "processes", "--eval-every 1000000");
+    // Clocks that last: the first wish is not yet granted when the second comes.
+    let mut running = endless(&folder, "processes", "--eval-every 1000000 --slow random:1:60000");
     running.until_said("training mf");
     let children = running.until_children(2);
     running.signal_group(Signal::INT);
@@ -232,6 +233,25 @@ fn a_disk_that_is_read_only() {
             folder.say(&format!("train mf --train synth:mf?n=500 --out disk/o --quiet {more}")).exits(1);
         let ran = ran.tells(&["cannot create disk/o", "Read-only"]);
         assert_eq!(ran.err.lines().count(), 1, "{ran}");
+    }
+}
+
+#[test]
+fn a_run_folder_that_is_deleted_ends_the_run() {
+    let folder = Folder::new();
+    for (out, more) in [("a", "--checkpoint-epochs 1"), ("b", "")] {
+        for cluster in ["threads", "processes"] {
+            let mut running = endless(&folder, cluster, &format!("{more} --out {out}"));
+            running.until_said("epoch    2 ");
+            // A checkpoint may be written into it meanwhile: moved away, it is gone at once.
+            std::fs::rename(folder.path(out), folder.path(&format!("{out}-{cluster}"))).unwrap();
+            let ran = running.end().exits(1);
+            let ran = ran.tells(&["cannot", &format!("{out}/")]);
+            let said = ran.last_line();
+            assert!(said.contains("deleted or moved") || said.contains("No such file"), "{ran}");
+            assert!(!folder.path(out).join("model.safetensors").exists(), "{ran}");
+            let _ = std::fs::remove_dir_all(folder.path(out)); // there if a checkpoint was just begun
+        }
     }
 }
 

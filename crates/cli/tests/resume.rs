@@ -165,6 +165,151 @@ fn another_run_is_not_gone_on_with() {
     assert_eq!(folder.text("o/run.json"), before, "a refused run changes nothing");
 }
 
+/// The checkpoint that is there, if it is the only one, as "epochs-000003+00002".
+fn only_checkpoint(folder: &Folder, out: &str) -> String {
+    let entries = std::fs::read_dir(folder.path(out).join("checkpoints")).unwrap().flatten();
+    let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    names[0].clone()
+}
+
+#[test]
+fn a_run_that_is_stopped_within_an_epoch_goes_on_to_the_same_bits() {
+    let folder = Folder::new();
+    let model = "train mf --train synth:mf?n=3000&users=200&items=50 --set rate=0.01 --lanes 3 --blocks 192 \
+                 --clocks-per-epoch 64 --epochs 3 --json";
+    for (strategy, place) in [
+        ("bsp", "--workers 3 --cluster processes"),
+        ("bsp", "--workers 2"),
+        ("allreduce", "--workers 3 --cluster processes"),
+        ("allreduce", "--workers 2"),
+        ("bsp", "--workers 2 --servers 1 --cluster processes"),
+    ] {
+        let (line, number) =
+            (format!("{model} --strategy {strategy}"), folder.path("").read_dir().unwrap().count());
+        let (whole, stopped) = (format!("whole-{number}"), format!("stopped-{number}"));
+        let ran = folder.say(&format!("{line} --out {whole}")).exits(0);
+        let expected = result(&folder, &whole, &ran);
+        // An epoch takes a second and more here, and the signal comes when it has begun: the stop is within it.
+        let mut running = folder.begin(&format!("{line} --slow random:1:40 {place} --out {stopped}"));
+        let events = folder.path(&stopped).join("events.jsonl");
+        running.until("progress", |_| {
+            std::fs::read_to_string(&events).ok()?.contains("\"progress\"").then_some(())
+        });
+        running.signal_group(Signal::INT);
+        running.end().exits(3).tells(&["interrupted after epoch 0"]);
+        let name = only_checkpoint(&folder, &stopped);
+        assert!(name.starts_with("epochs-000000+"), "{strategy} {place}: {name}");
+        let other = line.replace("--clocks-per-epoch 64", "--clocks-per-epoch 32");
+        folder.say(&format!("{other} --out {stopped} --resume")).refused(&["--clocks-per-epoch 64", &name]);
+        let ran = folder.say(&format!("{line} --workers 2 --out {stopped} --resume")).exits(0);
+        assert!(result(&folder, &stopped, &ran) == expected, "{strategy} {place}: {ran}");
+    }
+}
+
+#[test]
+fn time_that_is_up_within_an_epoch_ends_the_run_under_every_strategy() {
+    let folder = Folder::new();
+    for (number, strategy) in ["bsp", "ssp:2", "essp:1", "asp", "allreduce"].into_iter().enumerate() {
+        for (cluster, slow) in [("processes", "--slow random:1:20"), ("sim", "--compute-ns 100000")] {
+            let out = format!("{cluster}-{number}");
+            let line = format!(
+                "train mf --train synth:mf?n=3000&users=200&items=50 --set rate=0.01 --workers 3 --blocks 96 \
+                 --clocks-per-epoch 32 --epochs 9 --eval-every 9 --strategy {strategy} --cluster {cluster} {slow}"
+            );
+            let ran = folder
+                .say(&format!("{line} --seconds 0.2 --checkpoint-epochs 1 --out {out} --json"))
+                .exits(0);
+            let object = ran.object();
+            assert_eq!(object["reason"], "seconds", "{ran}");
+            let done = object["epochs"].as_u64().unwrap() * 32 + object["clock"].as_u64().unwrap();
+            assert!(done > 0 && done < 9 * 32, "{ran}");
+            assert!(object["metrics"]["train_objective"].as_f64().unwrap().is_finite(), "{ran}");
+            let ran = folder.say(&format!("{line} --out {out} --resume --json")).exits(0);
+            assert_eq!(
+                (&ran.object()["reason"], &ran.object()["epochs"]),
+                (&"epochs".into(), &9.into()),
+                "{ran}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from() {
+    let folder = Folder::new();
+    // Tables of several megabytes and a checkpoint after each of many short epochs: most kills meet a writer at work.
+    let line = "train mf --train synth:mf?n=6000&users=3000&items=40000 --set rank=32 --set rate=0.01 --lanes 2 \
+                --epochs 60 --json";
+    let ran = folder.say(&format!("{line} --out whole")).exits(0);
+    let expected = result(&folder, "whole", &ran);
+    let mut unfinished = 0;
+    for (number, milliseconds) in [0, 7, 19, 31, 53, 80].into_iter().enumerate() {
+        let out = format!("killed-{number}");
+        let place = ["--workers 2", "--workers 2 --cluster processes"][number % 2];
+        let mut running = folder.begin(&format!("{line} {place} --checkpoint-epochs 1 --out {out}"));
+        let first = folder.path(&out).join("checkpoints/epochs-000001");
+        running.until("a checkpoint", |_| first.exists().then_some(()));
+        dunlin::comm::time::sleep(std::time::Duration::from_millis(milliseconds));
+        running.signal(Signal::KILL);
+        assert_eq!(running.end().code, None, "killed before it ended");
+        let entries = std::fs::read_dir(folder.path(&out).join("checkpoints")).unwrap().flatten();
+        unfinished += entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count();
+        let ran = folder.say(&format!("{line} --workers 2 --out {out} --resume")).exits(0);
+        assert!(!ran.err.contains("older checkpoint"), "each that is seen is whole: {ran}");
+        assert!(!folder.text(&format!("{out}/events.jsonl")).contains("\"resumed_epochs\":60"), "{ran}");
+        assert!(result(&folder, &out, &ran) == expected, "{milliseconds} ms: {ran}");
+    }
+    assert!(unfinished > 0, "no kill met a checkpoint half written");
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused() {
+    let folder = Folder::new();
+    let line = format!("{MF} --lanes 2 --checkpoint-epochs 1 --out o");
+    folder.say(&format!("{line} --epochs 2")).exits(0);
+    let path = folder.path("o/checkpoints/epochs-000002/manifest.json");
+    let manifest = std::fs::read_to_string(&path).unwrap();
+    let ours = env!("CARGO_PKG_VERSION");
+    for (from, to, part) in [
+        ("\"version\": 2", "\"version\": 7", "version 7 of the format"),
+        (&format!("\"program\": \"{ours}\""), "\"program\": \"0.0.7\"", "written by dunlin 0.0.7"),
+    ] {
+        assert!(manifest.contains(from), "{from}: {manifest}");
+        std::fs::write(&path, manifest.replace(from, to)).unwrap();
+        for place in ["", "--workers 2 --cluster processes"] {
+            let ran = folder.say(&format!("{line} --epochs 3 --resume {place}"));
+            ran.refused(&[
+                "--resume",
+                "epochs-000002/manifest.json",
+                part,
+                &format!("this is dunlin {ours}"),
+            ]);
+        }
+    }
+    // The first format had no more than this in common.
+    std::fs::write(&path, "{\"version\": 1, \"epochs\": 2}").unwrap();
+    folder
+        .say(&format!("{line} --epochs 3 --resume"))
+        .refused(&["an unknown version", "version 1 of the format"]);
+}
+
+#[test]
+fn fewer_epochs_than_are_done_are_refused() {
+    let folder = Folder::new();
+    let line = format!("{MF} --lanes 2 --checkpoint-epochs 1 --out o");
+    folder.say(&format!("{line} --epochs 4")).exits(0);
+    let before = (folder.text("o/run.json"), folder.text("o/events.jsonl"));
+    let ran = folder.say(&format!("{line} --epochs 3 --resume"));
+    ran.refused(&["--epochs 3", "epochs-000004 is at epoch 4 already", "more --epochs"]);
+    assert_eq!(
+        (folder.text("o/run.json"), folder.text("o/events.jsonl")),
+        before,
+        "a refused run changes nothing"
+    );
+    folder.say(&format!("{line} --epochs 4 --resume")).exits(0);
+}
+
 #[test]
 fn resuming_without_a_checkpoint_starts_afresh() {
     let folder = Folder::new();

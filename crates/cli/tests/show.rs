@@ -27,6 +27,7 @@ fn a_run_is_shown_as_a_table_and_as_json() {
         "strategy                     bsp",
         "state                        ended by --epochs 3",
         "epochs                       3\n",
+        "evaluation seconds           ",
         "train_objective  ",
         "test_accuracy  ",
         "checkpoint                   epochs-000002, epoch 2, written in ",
@@ -47,6 +48,7 @@ fn a_run_is_shown_as_a_table_and_as_json() {
         (&json["staleness"]["weights"]["mean"], &json["damaged_lines"]),
         (&0.0.into(), &serde_json::json!([]))
     );
+    assert!(json["evaluation_seconds"].as_f64().unwrap() > 0.0, "{json}");
 }
 
 #[test]

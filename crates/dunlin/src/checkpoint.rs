@@ -1,44 +1,90 @@
 //! Checkpoints: tables, local state, random streams and data position, complete or not at all.
 //!
 //! A checkpoint is taken where all lanes have done the same clock and the tables are complete. Random streams
-//! are counted, so that (seed, epoch) is all there is to save of them; blocks are stable, so that a run can go on
-//! with another number of workers.
+//! are counted and the order of blocks within an epoch is drawn from them, so that (seed, epoch, clock) is all there
+//! is to save of both; blocks are stable, so that a run can go on with another number of workers.
 //!
 //! ```text
-//! RUN/checkpoints/epochs-000012/
+//! RUN/checkpoints/epochs-000012/        or epochs-000012+00003, three clocks later
 //!   tables.safetensors     the shared tables, solver state included
 //!   lane-0000.bin ...      local state of its blocks and its rows of tables on the example axis (postcard)
 //!   manifest.json          what belongs to it: names, bytes, xxh3 of each; written last
 //! ```
-//! Everything is written into a hidden folder, synced, and renamed; the two newest are kept.
+//! [`Writing`] writes everything into a hidden folder beside the training that goes on, syncs and renames it; the two
+//! newest are kept.
+
+mod writing;
+
+pub use writing::{Done, Writing};
 
 use crate::run::Run;
-use crate::saved::{sync_folder, write_atomically};
 use crate::table::{Axis, Params};
 use crate::{Error, Result, saved};
-use dunlin_comm::{Buffer, Comm, Message};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use twox_hash::XxHash3_64;
 
 /// Version of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Whole epochs done.
+    pub epochs: usize,
+    /// Clocks done of the epoch after them.
+    pub clock: usize,
+    /// Seconds of training done.
+    pub seconds: f64,
+    /// Seconds of evaluation done.
+    pub evaluation_seconds: f64,
+}
+
+impl Position {
+    /// Name of the folder of a checkpoint taken here. Names sort as positions do.
+    pub fn name(&self) -> String {
+        match self.clock {
+            0 => format!("epochs-{:06}", self.epochs),
+            clock => format!("epochs-{:06}+{clock:05}", self.epochs),
+        }
+    }
+
+    /// In words: "epoch 3", "epoch 3 and 2 clocks".
+    pub fn words(&self) -> String {
+        match self.clock {
+            0 => format!("epoch {}", self.epochs),
+            1 => format!("epoch {} and 1 clock", self.epochs),
+            clock => format!("epoch {} and {clock} clocks", self.epochs),
+        }
+    }
+}
 
 /// What belongs to a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the format.
     pub version: u32,
+    /// Version of the program that wrote it.
+    pub program: String,
     /// The run that wrote it.
     pub run: Run,
     /// Fingerprint of the training data.
     pub data: String,
-    /// Epochs done.
-    pub epochs: usize,
-    /// Seconds of training done.
-    pub seconds: f64,
+    /// How far it had come.
+    pub position: Position,
+    /// Clocks in an epoch.
+    pub clocks_per_epoch: usize,
     /// All files.
     pub files: Vec<FileEntry>,
+}
+
+impl Manifest {
+    /// Of a checkpoint of `run` at `position` whose files are still to be written.
+    pub fn new(run: &Run, data: &str, position: Position, clocks_per_epoch: usize) -> Manifest {
+        let (program, files) = (env!("CARGO_PKG_VERSION").into(), Vec::new());
+        let (run, data) = (run.clone(), data.to_string());
+        Manifest { version: VERSION, program, run, data, position, clocks_per_epoch, files }
+    }
 }
 
 /// A file of a checkpoint.
@@ -61,7 +107,24 @@ pub struct LaneState {
     pub rows: Vec<(u16, u64, Vec<u8>)>,
 }
 
+/// Name of the file of shared tables.
+pub const TABLES: &str = "tables.safetensors";
+
+fn lane_file(lane: usize) -> String {
+    format!("lane-{lane:04}.bin")
+}
+
 impl LaneState {
+    /// Name and bytes of its file, as the state of lane `lane`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it cannot be encoded; a bug of ours.
+    pub fn into_file(self, lane: usize) -> Result<(String, Vec<u8>)> {
+        let bytes =
+            postcard::to_stdvec(&self).map_err(|e| Error::Damaged(format!("state of lane {lane}: {e}")))?;
+        Ok((lane_file(lane), bytes))
+    }
+
     /// The rows `rows` of all tables on the example axis.
     pub fn take_rows(params: &Params, rows: std::ops::Range<usize>) -> Vec<(u16, u64, Vec<u8>)> {
         let tables =
@@ -70,88 +133,6 @@ impl LaneState {
             .map(|(table, replica)| (table as u16, rows.start as u64, replica.row_bytes(rows.clone())))
             .collect()
     }
-}
-
-/// Writes a checkpoint into `run.out`. Called on all workers with the state of the lanes that each hosts.
-///
-/// # Blocking
-/// On all workers.
-///
-/// # Errors
-/// [`Error::Io`] naming the file; earlier checkpoints stay as they are.
-pub fn write(
-    comm: &mut Comm,
-    run: &Run,
-    data: &str,
-    (epochs, seconds): (usize, f64),
-    params: &Params,
-    lanes: Vec<(usize, LaneState)>,
-) -> Result<Option<PathBuf>> {
-    let Some(out) = &run.out else { return Ok(None) };
-    let folder = out.join("checkpoints");
-    let hidden = folder.join(format!(".epochs-{epochs:06}.tmp"));
-    let written = write_into(comm, run, data, (epochs, seconds), params, lanes, (&folder, &hidden));
-    if written.is_err() && comm.rank() == 0 {
-        let _ = std::fs::remove_dir_all(&hidden); // half a checkpoint on a full disk helps nobody
-    }
-    written.map(Some)
-}
-
-/// Writes a checkpoint into the second of `folders` and moves it into the first.
-fn write_into(
-    comm: &mut Comm,
-    run: &Run,
-    data: &str,
-    (epochs, seconds): (usize, f64),
-    params: &Params,
-    lanes: Vec<(usize, LaneState)>,
-    (folder, hidden): (&Path, &Path),
-) -> Result<PathBuf> {
-    if comm.rank() == 0 {
-        let _ = std::fs::remove_dir_all(hidden); // left over by a run that was killed
-        std::fs::create_dir_all(hidden).map_err(Error::io(format!("cannot create {}", hidden.display())))?;
-    }
-    comm.barrier()?;
-    let mut files = Vec::new();
-    for (lane, state) in lanes {
-        let bytes =
-            postcard::to_stdvec(&state).map_err(|e| Error::Damaged(format!("state of lane {lane}: {e}")))?;
-        files.push(write_file(hidden, &format!("lane-{lane:04}.bin"), &bytes)?);
-    }
-    if comm.rank() == 0 {
-        let bytes = saved::to_bytes(params, |replica| replica.spec.axis != Axis::Example)?;
-        files.push(write_file(hidden, "tables.safetensors", &bytes)?);
-    }
-    let messages = comm.all_gather(Message::new(&files, Buffer::new()))?;
-    let path = folder.join(format!("epochs-{epochs:06}"));
-    if comm.rank() == 0 {
-        let files =
-            messages.iter().map(Message::head::<Vec<FileEntry>>).collect::<dunlin_comm::Result<Vec<_>>>()?;
-        let files = files.into_iter().flatten().collect();
-        let (run, data) = (run.clone(), data.to_string());
-        let manifest = Manifest { version: VERSION, run, data, epochs, seconds, files };
-        let json =
-            serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Damaged(format!("manifest: {e}")))?;
-        write_atomically(&hidden.join("manifest.json"), &json)?;
-        publish(folder, hidden, &path).map_err(Error::io(format!("cannot finish {}", path.display())))?;
-    }
-    Ok(path)
-}
-
-fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
-    write_atomically(&folder.join(name), bytes)?;
-    let xxh3 = format!("{:016x}", XxHash3_64::oneshot(bytes));
-    Ok(FileEntry { name: name.into(), bytes: bytes.len() as u64, xxh3 })
-}
-
-fn publish(folder: &Path, hidden: &Path, path: &Path) -> std::io::Result<()> {
-    if path.exists() {
-        std::fs::remove_dir_all(path)?;
-    }
-    std::fs::rename(hidden, path)?;
-    sync_folder(folder)?;
-    let all = list(folder);
-    all.iter().rev().skip(2).try_for_each(std::fs::remove_dir_all)
 }
 
 /// The checkpoints in `folder`, oldest first.
@@ -176,12 +157,14 @@ pub struct Found {
 /// none at all.
 ///
 /// # Errors
-/// [`Error::Damaged`] if there are checkpoints and none is whole.
+/// [`Error::Damaged`] if there are checkpoints and none is whole; [`Error::Usage`] if the newest is of another version,
+/// which an older one does not make good.
 pub fn newest(out: &Path) -> Result<Option<(Found, Vec<String>)>> {
     let mut complaints = Vec::new();
     for folder in list(&out.join("checkpoints")).into_iter().rev() {
         match open(&folder) {
             Ok(manifest) => return Ok(Some((Found { manifest, folder }, complaints))),
+            Err(error @ Error::Usage(_)) => return Err(error),
             Err(error) => complaints.push(error.to_string()),
         }
     }
@@ -192,14 +175,35 @@ pub fn newest(out: &Path) -> Result<Option<(Found, Vec<String>)>> {
 fn open(folder: &Path) -> Result<Manifest> {
     let path = folder.join("manifest.json");
     let json = std::fs::read(&path).map_err(Error::io(format!("cannot read {}", path.display())))?;
-    let manifest: Manifest = serde_json::from_slice(&json)
-        .map_err(|e| Error::Damaged(format!("{}: {e}; is it of another version?", path.display())))?;
-    if manifest.version != VERSION {
-        let text = format!("{}: version {}, this program reads {VERSION}", path.display(), manifest.version);
-        return Err(Error::Damaged(text));
-    }
+    check_version(&path.display().to_string(), &json)?;
+    let manifest: Manifest =
+        serde_json::from_slice(&json).map_err(|e| Error::Damaged(format!("{}: {e}", path.display())))?;
     manifest.files.iter().try_for_each(|entry| read_file(folder, entry).map(drop))?;
     Ok(manifest)
+}
+
+/// Of a manifest only what says which program can read the rest.
+#[derive(Deserialize)]
+struct Versions {
+    version: u32,
+    #[serde(default)]
+    program: String,
+}
+
+/// Refuses what another version wrote: its numbers may mean something else, and going on would not give the same bits.
+fn check_version(place: &str, json: &[u8]) -> Result<()> {
+    let Versions { version, program } =
+        serde_json::from_slice(json).map_err(|e| Error::Damaged(format!("{place}: {e}")))?;
+    let ours = env!("CARGO_PKG_VERSION");
+    if version == VERSION && program == ours {
+        return Ok(());
+    }
+    let program = if program.is_empty() { "an unknown version".into() } else { program };
+    Err(Error::Usage(format!(
+        "--resume: {place} was written by dunlin {program} in version {version} of the format; this is dunlin {ours}, \
+         which goes on with its own checkpoints only (version {VERSION}); go on with the dunlin that wrote it, or start \
+         afresh in another --out"
+    )))
 }
 
 fn read_file(folder: &Path, entry: &FileEntry) -> Result<Vec<u8>> {
@@ -229,8 +233,8 @@ impl Found {
     /// # Errors
     /// [`Error::Damaged`] naming file and table.
     pub fn load_tables(&self, params: &mut Params) -> Result<()> {
-        let bytes = self.file("tables.safetensors")?;
-        let place = self.folder.join("tables.safetensors");
+        let bytes = self.file(TABLES)?;
+        let place = self.folder.join(TABLES);
         saved::from_bytes(&bytes, &place.display().to_string(), params, |replica| {
             replica.spec.axis != Axis::Example
         })
@@ -241,7 +245,7 @@ impl Found {
     /// # Errors
     /// [`Error::Damaged`] naming the file.
     pub fn load_lane(&self, lane: usize, params: &mut Params) -> Result<LaneState> {
-        let name = format!("lane-{lane:04}.bin");
+        let name = lane_file(lane);
         let damaged = |what: String| Error::Damaged(format!("{}: {what}", self.folder.join(&name).display()));
         let mut state: LaneState =
             postcard::from_bytes(&self.file(&name)?).map_err(|e| damaged(e.to_string()))?;

@@ -26,6 +26,9 @@ pub enum Event {
         samples: usize,
         /// Epochs done before, if the run goes on from a checkpoint.
         resumed_epochs: usize,
+        /// And clocks of the epoch after them.
+        #[serde(default)]
+        resumed_clock: usize,
     },
     /// Training goes on.
     Progress {
@@ -40,8 +43,14 @@ pub enum Event {
     Evaluated {
         /// Seconds of training so far.
         seconds: f64,
-        /// Epochs so far.
+        /// Whole epochs so far.
         epochs: usize,
+        /// And clocks of the epoch after them: more than 0 only where the run was asked to stop.
+        #[serde(default)]
+        clock: usize,
+        /// Seconds of evaluation so far, no part of `seconds`.
+        #[serde(default)]
+        evaluation_seconds: f64,
         /// Metrics by name.
         metrics: BTreeMap<String, f64>,
         /// What each worker did so far.
@@ -53,12 +62,18 @@ pub enum Event {
     },
     /// A checkpoint is complete.
     Checkpoint {
-        /// Epochs in it.
+        /// Whole epochs in it.
         epochs: usize,
+        /// And clocks of the epoch after them.
+        #[serde(default)]
+        clock: usize,
         /// Its folder within the run folder.
         folder: String,
-        /// Seconds that it took.
+        /// Seconds that it took, most of them beside training.
         seconds: f64,
+        /// Seconds of these that training was held up.
+        #[serde(default)]
+        held_seconds: f64,
     },
     /// Something that the user should know.
     Warning {
@@ -99,10 +114,16 @@ pub struct WorkerTimes {
 pub struct Outcome {
     /// Why it ended.
     pub reason: String,
-    /// Epochs done.
+    /// Whole epochs done.
     pub epochs: usize,
+    /// Clocks done of the epoch after them: more than 0 where the run was asked to stop within an epoch.
+    #[serde(default)]
+    pub clock: usize,
     /// Seconds of initialisation and training; loading and evaluation excluded.
     pub seconds: f64,
+    /// Seconds of evaluation.
+    #[serde(default)]
+    pub evaluation_seconds: f64,
     /// Seconds that workers waited for others, added up.
     pub blocked_seconds: f64,
     /// Last metrics by name.

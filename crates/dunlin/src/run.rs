@@ -53,7 +53,7 @@ pub struct Run {
     pub resume: bool,
 }
 
-/// When a run ends. Whatever comes first; checked where the run is evaluated.
+/// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stop {
     /// After so many epochs.
@@ -120,12 +120,12 @@ impl From<Until> for String {
     }
 }
 
-/// When checkpoints are written, at the first evaluation after it is due.
+/// When checkpoints are written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointPolicy {
-    /// Every so many epochs; 0 is never.
+    /// Every so many epochs, at the first evaluation after they are done; 0 is never.
     pub epochs: usize,
-    /// Every so many seconds.
+    /// Every so many seconds of training, at the next clock.
     pub seconds: Option<f64>,
 }
 

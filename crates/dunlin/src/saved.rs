@@ -2,7 +2,8 @@
 
 use crate::table::{Element, Params, Replica, Storage, Type};
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -12,15 +13,40 @@ use std::path::Path;
 /// # Errors
 /// [`Error::Damaged`] if a table cannot be written down; a bug of ours.
 pub fn to_bytes(params: &Params, keep: impl Fn(&Replica) -> bool) -> Result<Vec<u8>> {
-    let kept: Vec<&Replica> = params.replicas.iter().filter(|replica| keep(replica)).collect();
-    let bytes: Vec<Vec<u8>> = kept.iter().map(|replica| unpadded(replica)).collect();
-    let views = kept.iter().zip(&bytes).map(|(replica, bytes)| {
-        let shape = vec![replica.spec.rows, replica.spec.width];
-        let view = TensorView::new(dtype(replica.spec.element), shape, bytes);
-        view.map(|view| (replica.spec.name.clone(), view)).map_err(|e| broken(&replica.spec.name, e))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, None).map_err(|e| broken("model", e))
+    let kept = params.replicas.iter().filter(|replica| keep(replica));
+    let tensors = kept.map(|replica| (replica.spec.name.as_str(), Tensor::of(replica)));
+    safetensors::serialize(tensors, None).map_err(|e| broken("model", e))
+}
+
+/// A table as a tensor. Serialising copies it once, and once more only where rows are padded: a checkpoint holds
+/// training up for as long.
+struct Tensor<'a> {
+    replica: &'a Replica,
+    shape: [usize; 2],
+}
+
+impl Tensor<'_> {
+    fn of(replica: &Replica) -> Tensor<'_> {
+        Tensor { replica, shape: [replica.spec.rows, replica.spec.width] }
+    }
+}
+
+impl View for Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        dtype(self.replica.spec.element)
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        unpadded(self.replica)
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape[0] * self.shape[1] * self.replica.spec.element.bytes()
+    }
 }
 
 /// Sets the tables of `params` that `keep` picks from bytes that [`to_bytes`] made.
@@ -70,12 +96,15 @@ fn dtype(element: Type) -> Dtype {
     }
 }
 
-fn unpadded(replica: &Replica) -> Vec<u8> {
-    fn rows<T: Element>(values: &[T], replica: &Replica) -> Vec<u8> {
+fn unpadded(replica: &Replica) -> Cow<'_, [u8]> {
+    fn rows<'a, T: Element>(values: &'a [T], replica: &Replica) -> Cow<'a, [u8]> {
         let (stride, width) = (replica.spec.stride(), replica.spec.width);
+        if stride == width {
+            return Cow::Borrowed(bytemuck::cast_slice(values));
+        }
         let mut bytes = Vec::with_capacity(replica.spec.rows * width * size_of::<T>());
         values.chunks(stride).for_each(|row| bytes.extend_from_slice(bytemuck::cast_slice(&row[..width])));
-        bytes
+        Cow::Owned(bytes)
     }
     match &replica.values {
         Storage::F32(lines) => rows(lines.as_slice(), replica),

@@ -1,16 +1,19 @@
 //! The training loop, the same for every model, strategy and cluster.
 //!
 //! Each worker hosts a contiguous range of lanes, and each lane a contiguous range of blocks. Between two
-//! *synchronisation points* (evaluations) the strategy alone decides who waits for whom; at such a point all lanes
-//! have done the same clock, the tables are complete and equal everywhere, and the run is evaluated, saved, or ended.
+//! *synchronisation points* the strategy alone decides who waits for whom; at such a point all lanes have done the
+//! same clock, the tables are complete and equal everywhere, and the run is evaluated, saved, or ended. They are
+//! planned, where evaluations are due, or asked for ([`halt`]): by the user, or because time is up.
 
+mod ends;
+mod halt;
 mod source;
 mod synchronise;
 
 pub use source::Source;
 
 use crate::algorithm::{Algorithm, Sums, Unit};
-use crate::checkpoint::{self, Found};
+use crate::checkpoint::{self, Found, Position, Writing};
 use crate::data::{Block, cut_columns};
 use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
@@ -23,13 +26,14 @@ use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Params, Replica};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
+use halt::Halt;
 use source::{Lane, lock, take_lane};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Set once the user has asked to stop: the run ends at the next synchronisation point.
+/// Set once the user has asked to stop: all ranks end the run after the clock that they are at.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Between rank 0 and dedicated server ranks: start at a clock, ready, stop.
@@ -39,6 +43,14 @@ const CONTROL: Channel = Channel(Channel::USER.0 + 1);
 pub trait Observer {
     /// Something happened.
     fn event(&mut self, event: &Event);
+
+    /// Asked at every synchronisation point whether what happens can still be recorded.
+    ///
+    /// # Errors
+    /// If going on would be in vain: ends the run.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Training has ended well; the tables are complete. Called before [`Event::Ended`].
     ///
@@ -160,12 +172,18 @@ struct Worker<'a, A: Algorithm> {
     rounds: u64,
     /// The ranges of rows that go round; none unless the strategy is `rotation`.
     row_blocks: Vec<Range<usize>>,
-    epochs: usize,
-    seconds: f64,
+    /// The last synchronisation point.
+    at: Position,
     running_since: Time,
     times: WorkerTimes,
     last_progress: (Time, f64),
-    last_checkpoint: (usize, f64),
+    halt: Halt,
+    /// The last checkpoint that was begun or gone on from.
+    saved: Position,
+    /// While it is on its way to the disk.
+    writing: Option<Writing>,
+    /// The last one that is complete, as far as this rank knows.
+    complete: Option<Position>,
     losses: Vec<f64>,
     /// Metrics of the last evaluation.
     metrics: Option<BTreeMap<String, f64>>,
@@ -217,12 +235,14 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             clocks_per_epoch: clocks_per_epoch.max(1),
             rounds,
             row_blocks,
-            epochs: 0,
-            seconds: 0.0,
+            at: Position::default(),
             running_since: Time(0),
             times: WorkerTimes { process, ..WorkerTimes::default() },
             last_progress: (Time(0), 0.0),
-            last_checkpoint: (0, 0.0),
+            halt: Halt::default(),
+            saved: Position::default(),
+            writing: None,
+            complete: None,
             losses: Vec::new(),
             metrics: None,
         };
@@ -239,9 +259,12 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             self.restore(found)?;
         }
         let is_named = self.knows_target();
-        let clock = if found.is_some() { self.clock_of(self.epochs) } else { 0 };
+        let clock = if found.is_some() { self.clock_of(self.at) } else { 0 };
         self.clocks.clocks.fill(clock);
         self.strategy = self.make_strategy()?;
+        // Merged tables are the same everywhere only at the end of a lap.
+        let step = self.row_blocks.len() as u64;
+        self.halt = Halt::install(self.comm, self.run.workers, clock, step);
         self.comm.barrier()?;
         if is_named {
             self.announce(found.is_some(), &complaints);
@@ -257,30 +280,31 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             self.check_target(&named)?;
             self.announce(found.is_some(), &complaints);
         }
-        let reason =
-            self.epochs().map_err(|error| Self::with_last_checkpoint(error, self.last_checkpoint.0))?;
+        let reason = self.epochs().map_err(|error| Self::with_last_checkpoint(error, self.complete))?;
         self.finish(reason)
     }
 
     /// Trains epoch by epoch; why it ended.
     fn epochs(&mut self) -> Result<String> {
         loop {
-            if self.epochs >= self.run.stop.epochs {
+            let last = self.run.stop.epochs;
+            if self.at.epochs >= last {
                 return Ok("epochs".to_string());
             }
-            let next = (self.epochs / self.run.eval_every + 1) * self.run.eval_every;
-            let next = next.min(self.run.stop.epochs);
-            self.run_to(self.clock_of(next))?;
-            self.epochs = next;
+            let next = (self.at.epochs / self.run.eval_every + 1) * self.run.eval_every;
+            let next = Position { epochs: next.min(last), ..Position::default() };
+            let clock = self.run_to(self.clock_of(next))?.saturating_sub(self.rounds) as usize;
+            self.at.epochs = clock / self.clocks_per_epoch;
+            self.at.clock = clock % self.clocks_per_epoch;
             if let Some(reason) = self.synchronise()? {
                 return Ok(reason);
             }
         }
     }
 
-    /// The clock at which `epochs` epochs are done.
-    fn clock_of(&self, epochs: usize) -> u64 {
-        self.rounds + (epochs * self.clocks_per_epoch) as u64
+    /// Clocks done at `position`, from the start of the run.
+    fn clock_of(&self, position: Position) -> u64 {
+        self.rounds + (position.epochs * self.clocks_per_epoch + position.clock) as u64
     }
 
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {
@@ -316,10 +340,15 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         Ok(Box::new(strategy))
     }
 
-    /// Works until all hosted lanes have done `until` clocks and the tables are complete.
-    fn run_to(&mut self, until: u64) -> Result<()> {
+    /// Works until all lanes of the run have done `until` clocks, or as many as they agree on if there is a reason to
+    /// stop before, and the tables are complete; gives the clocks done.
+    fn run_to(&mut self, mut until: u64) -> Result<u64> {
         loop {
+            self.look_around()?;
             let start = self.comm.now();
+            if let Some((_, clock)) = self.clocks.slowest().filter(|(_, clock)| *clock < until) {
+                until = self.halt.stop_before(self.comm, clock)?.map_or(until, |stop| stop.min(until));
+            }
             let blocked = self.strategy.blocked_seconds();
             let task = self.strategy.next(self.comm, &mut self.params, &self.clocks, until)?;
             let waited = self.strategy.blocked_seconds() - blocked;
@@ -333,7 +362,23 @@ impl<'a, A: Algorithm> Worker<'a, A> {
                 Task::Reached => break,
             }
         }
-        self.strategy.drain(self.comm, &mut self.params, until)
+        self.strategy.drain(self.comm, &mut self.params, until)?;
+        Ok(until)
+    }
+
+    /// Between two clocks: is there a reason to stop, and is a checkpoint complete?
+    fn look_around(&mut self) -> Result<()> {
+        let is_timed = self.run.stop.seconds.is_some() || self.run.checkpoint.seconds.is_some();
+        let is_late = is_timed && self.comm.rank() == 0 && {
+            let seconds = self.at.seconds + self.comm.now().since(self.running_since).as_secs_f64();
+            let limit = self.run.stop.seconds.is_some_and(|limit| seconds >= limit);
+            limit || self.is_checkpoint_due(seconds)
+        };
+        let is_begun = self.clocks.slowest().is_some_and(|(_, clock)| clock >= self.rounds);
+        if is_begun && (is_late || INTERRUPTED.load(Ordering::Relaxed)) {
+            self.halt.ask(self.comm)?;
+        }
+        self.look_after_checkpoint()
     }
 
     /// The next clock of `lane`.
@@ -418,7 +463,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             return;
         }
         let epochs = (clock + 1).saturating_sub(self.rounds) as f64 / self.clocks_per_epoch as f64;
-        let seconds = self.seconds + now.since(self.running_since).as_secs_f64();
+        let seconds = self.at.seconds + now.since(self.running_since).as_secs_f64();
         let rate = (epochs - self.last_progress.1).max(0.0) * self.source.shape.samples as f64
             / now.since(self.last_progress.0).as_secs_f64();
         self.last_progress = (now, epochs);

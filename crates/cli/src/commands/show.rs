@@ -78,6 +78,7 @@ fn object(record: &Record) -> Value {
         "reason": reason,
         "epochs": epochs,
         "seconds": seconds,
+        "evaluation_seconds": record.evaluation_seconds,
         "metrics": record.metrics(),
         "workers": record.workers,
         "staleness": staleness,

@@ -1,73 +1,75 @@
-//! Where all lanes have done the same clock: evaluate, tell, save, decide; and the beginning and end of a run.
+//! Where all lanes have done the same clock: evaluate, tell, save, decide.
 
 use super::{INTERRUPTED, Worker};
 use crate::algorithm::{Algorithm, Sums};
-use crate::checkpoint::{self, Found, LaneState};
-use crate::event::{Event, Outcome, WorkerTimes, peak_rss_mb};
-use crate::run::Run;
+use crate::checkpoint::{self, Done, LaneState, Manifest, Position, Writing};
+use crate::event::{Event, WorkerTimes, peak_rss_mb};
+use crate::run::Until;
 use crate::strategy::Report;
 use crate::strategy::allreduce::reduce_sums;
-use crate::table::Replica;
-use crate::{Error, Result};
+use crate::table::Axis;
+use crate::{Error, Result, saved};
 use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Message};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 impl<A: Algorithm> Worker<'_, A> {
-    /// True if the metric of `--until`, if there is one, is among those that the model has whatever the data are.
-    /// Otherwise it takes an evaluation to know: better before the first epoch than after.
-    pub(super) fn knows_target(&self) -> bool {
-        let Some(until) = &self.run.stop.until else { return true };
-        let none = Sums::default();
-        let test = self.source.test.is_some().then_some(&none);
-        self.algorithm.metrics(&none, test, &self.params).iter().any(|(name, _)| *name == until.metric)
-    }
-
-    /// # Errors
-    /// [`Error::Usage`] if the metric of `--until` is not among `named`.
-    pub(super) fn check_target(&self, named: &BTreeMap<String, f64>) -> Result<()> {
-        let stop = &self.run.stop;
-        let Some(until) = stop.until.as_ref().filter(|until| !named.contains_key(&until.metric)) else {
-            return Ok(());
-        };
-        let names: Vec<String> = named.keys().cloned().collect();
-        let near = crate::model::near_name(&until.metric, &names);
-        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        let test = if self.source.test.is_some() { "" } else { "; those of test data need --test" };
-        let names = names.join(", ");
-        Err(Error::Usage(format!("--until {until}: no such metric here{near} (there is {names}{test})")))
-    }
-
-    /// All lanes are at the end of epoch `self.epochs`: evaluates, tells, saves, and says why to end, if so.
+    /// All lanes are at `self.at`: evaluates, tells, saves, and says why to end, if so.
     pub(super) fn synchronise(&mut self) -> Result<Option<String>> {
-        self.seconds += self.comm.now().since(self.running_since).as_secs_f64();
-        let metrics = self.evaluate()?;
-        let Gathered { workers, report, bytes_sent, is_interrupted } = self.gather_times()?;
-        let named: BTreeMap<String, f64> =
-            metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+        self.at.seconds += self.comm.now().since(self.running_since).as_secs_f64();
+        let gathered = self.gather_times()?;
+        self.at.seconds = gathered.seconds;
+        let is_late = self.run.stop.seconds.is_some_and(|limit| self.at.seconds >= limit);
+        let is_stopped = gathered.is_interrupted || is_late;
+        // Within an epoch all have met to save, or to end: only the end is worth the time of an evaluation.
+        let metrics = match self.at.clock == 0 || is_stopped {
+            true => Some(self.evaluate_and_tell(gathered)?),
+            false => None,
+        };
+        let decision = match metrics {
+            Some(metrics) => self.decide(&metrics, is_stopped)?,
+            None => Decision { checkpoint: self.is_checkpoint_due(self.at.seconds), ..Decision::default() },
+        };
         if self.comm.rank() == 0 {
-            let (seconds, epochs) = (self.seconds, self.epochs);
-            self.observer.event(&Event::Evaluated {
-                seconds,
-                epochs,
-                metrics: named.clone(),
-                workers,
-                report,
-                bytes_sent,
-            });
+            self.observer.check()?;
         }
-        self.metrics = Some(named.clone());
-        self.check_divergence(&named)?;
-        let mut decision = self.decide(&metrics, &named, is_interrupted)?;
-        let decided = self.comm.broadcast(0, Message::new(&(self.seconds, &decision), Buffer::new()))?;
-        (self.seconds, decision) = decided.head()?;
+        let decision = Decision { over: self.halt.end_round(), complete: self.complete, ..decision };
+        let decision: Decision = self.comm.broadcast(0, Message::new(&decision, Buffer::new()))?.head()?;
+        self.halt.is_over(decision.over);
+        self.complete = decision.complete;
         if decision.checkpoint {
             self.save()?;
         }
         self.running_since = self.comm.now();
         self.last_progress.0 = self.running_since;
         Ok(decision.end)
+    }
+
+    fn evaluate_and_tell(&mut self, gathered: Gathered) -> Result<Vec<(&'static str, f64)>> {
+        let start = self.comm.now();
+        let metrics = self.evaluate()?;
+        self.at.evaluation_seconds += self.comm.now().since(start).as_secs_f64();
+        let named: BTreeMap<String, f64> =
+            metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+        if self.comm.rank() == 0 {
+            let Position { epochs, clock, seconds, evaluation_seconds } = self.at;
+            let Gathered { workers, report, bytes_sent, .. } = gathered;
+            let metrics = named.clone();
+            self.observer.event(&Event::Evaluated {
+                seconds,
+                epochs,
+                clock,
+                evaluation_seconds,
+                metrics,
+                workers,
+                report,
+                bytes_sent,
+            });
+        }
+        self.check_divergence(&named)?;
+        self.metrics = Some(named);
+        Ok(metrics)
     }
 
     pub(super) fn evaluate(&mut self) -> Result<Vec<(&'static str, f64)>> {
@@ -91,17 +93,22 @@ impl<A: Algorithm> Worker<'_, A> {
         Ok(self.algorithm.metrics(&train, test.as_ref(), &self.params))
     }
 
-    fn gather_times(&mut self) -> Result<Gathered> {
+    pub(super) fn gather_times(&mut self) -> Result<Gathered> {
         let report = self.strategy.report();
         self.times.blocked_seconds = report.blocked_seconds;
         // What the system says of this process is no part of a simulated story, which replays to the byte.
         let rss_mb = if self.comm.is_simulated() { 0.0 } else { peak_rss_mb() };
         self.times.peak_rss_mb = rss_mb;
-        let own = (&self.times, &report, self.comm.bytes_sent(), INTERRUPTED.load(Ordering::Relaxed));
+        let interrupted = INTERRUPTED.load(Ordering::Relaxed);
+        let own = (&self.times, &report, self.comm.bytes_sent(), interrupted, self.at.seconds);
         let all = self.comm.all_gather(Message::new(&own, Buffer::new()))?;
         let mut all_workers = Gathered::default();
         for message in all {
-            let (times, report, sent, interrupted): (WorkerTimes, Report, u64, bool) = message.head()?;
+            let (times, report, sent, interrupted, seconds): (WorkerTimes, Report, u64, bool, f64) =
+                message.head()?;
+            if all_workers.workers.is_empty() {
+                all_workers.seconds = seconds;
+            }
             all_workers.workers.push(times);
             all_workers.report.merge(&report);
             all_workers.bytes_sent += sent;
@@ -121,63 +128,65 @@ impl<A: Algorithm> Worker<'_, A> {
             (None, true) => ("train_objective", loss),
             (None, false) => return Ok(()),
         };
+        self.settle_checkpoint()?;
         Err(Error::Diverged(format!(
             "{} diverged in epoch {}: {name} is {value}; {}",
             A::NAME,
-            self.epochs,
+            self.at.epochs,
             A::DIVERGED_ADVICE
         )))
     }
 
     /// `error` with what is left of a run that diverged.
-    pub(super) fn with_last_checkpoint(error: Error, epochs: usize) -> Error {
-        match error {
-            Error::Diverged(text) if epochs == 0 => {
+    pub(super) fn with_last_checkpoint(error: Error, complete: Option<Position>) -> Error {
+        match (error, complete) {
+            (Error::Diverged(text), None) => {
                 Error::Diverged(format!("{text}; no checkpoint was written before"))
             }
-            Error::Diverged(text) => {
-                Error::Diverged(format!("{text}; the checkpoint of epoch {epochs} is kept"))
+            (Error::Diverged(text), Some(at)) => {
+                Error::Diverged(format!("{text}; the checkpoint of {} is kept", at.words()))
             }
-            other => other,
+            (other, _) => other,
         }
     }
 
-    fn decide(
-        &mut self,
-        metrics: &[(&'static str, f64)],
-        named: &BTreeMap<String, f64>,
-        is_interrupted: bool,
-    ) -> Result<Decision> {
+    fn decide(&mut self, metrics: &[(&'static str, f64)], is_stopped: bool) -> Result<Decision> {
         let stop = &self.run.stop;
-        self.check_target(named)?;
-        let end = if stop
-            .until
-            .as_ref()
-            .is_some_and(|until| named.get(&until.metric).is_some_and(|value| until.reached(*value)))
-        {
+        let named = self.metrics.as_ref();
+        named.map_or(Ok(()), |named| self.check_target(named))?;
+        let value = |until: &Until| named.and_then(|named| named.get(&until.metric).copied());
+        let reached = |until: &Until| value(until).is_some_and(|value| until.reached(value));
+        let end = if stop.until.as_ref().is_some_and(reached) {
             Some("until")
         } else if self.algorithm.converged(metrics) {
             Some("converged")
-        } else if is_interrupted {
-            Some("interrupted")
-        } else if stop.seconds.is_some_and(|limit| self.seconds >= limit) {
-            Some("seconds")
+        } else if is_stopped {
+            let is_late = stop.seconds.is_some_and(|limit| self.at.seconds >= limit);
+            Some(if is_late { "seconds" } else { "interrupted" })
         } else {
             None
         };
         let policy = &self.run.checkpoint;
-        let (epochs, seconds) = self.last_checkpoint;
-        let due = (policy.epochs > 0 && self.epochs >= epochs + policy.epochs)
-            || policy.seconds.is_some_and(|every| self.seconds - seconds >= every);
+        let due = policy.epochs > 0 && self.at.epochs >= self.saved.epochs + policy.epochs;
         let wanted = policy.epochs > 0 || policy.seconds.is_some();
-        let last = end.is_some() || self.epochs >= stop.epochs;
-        let checkpoint = self.run.out.is_some() && (due || end == Some("interrupted") || (wanted && last));
-        Ok(Decision { end: end.map(String::from), checkpoint })
+        let last = end.is_some() || self.at.epochs >= stop.epochs;
+        let asked = end == Some("interrupted") || (wanted && last);
+        let checkpoint = self.run.out.is_some() && (due || asked || self.is_checkpoint_due(self.at.seconds));
+        Ok(Decision { end: end.map(String::from), checkpoint, ..Decision::default() })
     }
 
+    /// True if the next of the checkpoints every so many seconds is due, and the one before out of the way.
+    pub(super) fn is_checkpoint_due(&self, seconds: f64) -> bool {
+        let is_time = self.run.checkpoint.seconds.is_some_and(|every| seconds - self.saved.seconds >= every);
+        is_time && self.writing.is_none()
+    }
+
+    /// Copies what is to be saved; it is written beside the training that goes on. The checkpoint before is waited for.
     fn save(&mut self) -> Result<()> {
+        let Some(out) = &self.run.out else { return Ok(()) };
         let start = self.comm.now();
-        let mut states = Vec::new();
+        self.settle_checkpoint()?;
+        let mut parts = Vec::new();
         for lane in &self.lanes {
             let mut locals = Vec::new();
             for (block, local) in lane.locals_by_block() {
@@ -185,140 +194,74 @@ impl<A: Algorithm> Worker<'_, A> {
                     postcard::to_stdvec(local).map_err(|e| Error::Damaged(format!("local state: {e}")))?;
                 locals.push((block, bytes));
             }
-            let rows = LaneState::take_rows(&self.params, lane.rows.clone());
-            states.push((lane.number, LaneState { locals, rows }));
+            let state = LaneState { locals, rows: LaneState::take_rows(&self.params, lane.rows.clone()) };
+            parts.push(state.into_file(lane.number)?);
         }
-        let position = (self.epochs, self.seconds);
-        let path =
-            checkpoint::write(self.comm, self.run, &self.source.fingerprint, position, &self.params, states)?;
-        self.last_checkpoint = position;
-        if let (0, Some(path)) = (self.comm.rank(), path) {
-            let folder = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let seconds = self.comm.now().since(start).as_secs_f64();
-            self.observer.event(&Event::Checkpoint { epochs: self.epochs, folder, seconds });
-        }
-        Ok(())
-    }
-
-    pub(super) fn restore(&mut self, found: &Found) -> Result<()> {
-        let (then, place) = (&found.manifest.run, found.folder().display());
-        let given = |run: &Run| {
-            let settings = serde_json::to_string(&run.settings).unwrap_or_default();
-            [
-                ("the model", run.model.clone()),
-                ("--lanes", run.lanes.to_string()),
-                ("--seed", run.seed.to_string()),
-                ("the settings", settings),
-            ]
-        };
-        for ((what, then), (_, now)) in given(then).into_iter().zip(given(self.run)) {
-            if then != now {
-                return Err(Error::Usage(format!(
-                    "--resume: {what} of this run: {now}; {place} was written with {then}; go on with the same"
-                )));
-            }
-        }
-        if found.manifest.data != self.source.fingerprint {
-            return Err(Error::Usage(format!(
-                "--resume: {} and how it is read make other training data than those of {place} ({}); go on with the same",
-                self.run.train, then.train
-            )));
-        }
-        found.load_tables(&mut self.params)?;
-        self.params.replicas.iter_mut().for_each(Replica::rebase);
-        for lane in &mut self.lanes {
-            let state = found.load_lane(lane.number, &mut self.params)?;
-            let ids: Vec<u32> = lane.locals_by_block().map(|(block, _)| block).collect();
-            for (index, block) in ids.into_iter().enumerate() {
-                let bytes = state.locals.iter().find(|(id, _)| *id == block).map(|(_, bytes)| bytes);
-                let local = bytes.and_then(|bytes| postcard::from_bytes(bytes).ok()).flatten();
-                let missing = || Error::Damaged(format!("{place}: no local state of block {block}"));
-                lane.locals[index] = Some(local.ok_or_else(missing)?);
-            }
-        }
-        (self.epochs, self.seconds) = (found.manifest.epochs, found.manifest.seconds);
-        self.last_checkpoint = (self.epochs, self.seconds);
-        Ok(())
-    }
-
-    pub(super) fn announce(&mut self, resumed: bool, complaints: &[String]) {
-        if self.comm.rank() != 0 {
-            return;
-        }
-        let event = Event::Started {
-            run: Box::new(self.run.clone()),
-            version: env!("CARGO_PKG_VERSION").into(),
-            isa: crate::isa::level().word().into(),
-            unix_seconds: dunlin_comm::time::unix_seconds(),
-            clocks_per_epoch: self.clocks_per_epoch,
-            samples: self.source.shape.samples,
-            resumed_epochs: if resumed { self.epochs } else { 0 },
-        };
-        self.observer.event(&event);
-        for complaint in complaints {
-            let text = format!("{complaint}; going on from an older checkpoint, of epoch {}", self.epochs);
-            self.observer.event(&Event::Warning { text });
-        }
-    }
-
-    /// Brings the rows of example tables to rank 0, saves the model, and says what came out.
-    pub(super) fn finish(mut self, reason: String) -> Result<Outcome> {
-        // Nothing has changed since the last evaluation; there is none if the run was over before it began.
-        let metrics = match self.metrics.take() {
-            Some(metrics) => metrics,
-            None => self.evaluate()?.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
-        };
-        let Gathered { workers, report, bytes_sent, .. } = self.gather_times()?;
-        let own: Vec<_> =
-            self.lanes.iter().flat_map(|l| LaneState::take_rows(&self.params, l.rows.clone())).collect();
-        for message in self.comm.gather(0, Message::new(&own, Buffer::new()))? {
-            for (table, first, bytes) in message.head::<Vec<(u16, u64, Vec<u8>)>>()? {
-                if let Some(replica) = self.params.replicas.get_mut(usize::from(table)) {
-                    replica.set_row_bytes(first as usize, &bytes);
-                }
-            }
-        }
-        let mut processes = BTreeMap::new();
-        processes.extend(workers.iter().map(|worker| (worker.process, worker.peak_rss_mb)));
-        if self.comm.is_simulated() {
-            processes.insert(0, peak_rss_mb());
-        }
-        let peak_rss_mb_per_process: Vec<f64> = processes.into_values().collect();
-        let outcome = Outcome {
-            reason: reason.clone(),
-            epochs: self.epochs,
-            seconds: self.seconds,
-            blocked_seconds: report.blocked_seconds,
-            metrics,
-            bytes_sent,
-            samples_per_second: (self.epochs * self.source.shape.samples) as f64 / self.seconds.max(1e-9),
-            clocks_per_epoch: self.clocks_per_epoch,
-            peak_rss_mb: peak_rss_mb_per_process.iter().sum(),
-            peak_rss_mb_per_process,
-            report,
-        };
         if self.comm.rank() == 0 {
-            self.observer.finished(&self.params, self.source)?;
-            self.observer.event(&Event::Ended { reason, outcome: Box::new(outcome.clone()) });
+            let tables = saved::to_bytes(&self.params, |replica| replica.spec.axis != Axis::Example)?;
+            parts.push((checkpoint::TABLES.into(), tables));
         }
-        self.comm.barrier()?;
-        Ok(outcome)
+        let manifest = Manifest::new(self.run, &self.source.fingerprint, self.at, self.clocks_per_epoch);
+        self.saved = self.at;
+        self.writing = Some(Writing::begin(self.comm, out, manifest, parts, start)?);
+        if self.comm.is_simulated() {
+            self.settle_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Without waiting: helps the checkpoint on that is being written, if there is one.
+    pub(super) fn look_after_checkpoint(&mut self) -> Result<()> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        if let Some(done) = writing.poll(self.comm)? {
+            self.writing = None;
+            self.complete = Some(self.saved);
+            self.tell_checkpoint(done);
+        }
+        Ok(())
+    }
+
+    /// At a synchronisation point: waits until the checkpoint that is being written is complete, and all know.
+    pub(super) fn settle_checkpoint(&mut self) -> Result<()> {
+        let is_expected = self.comm.broadcast(0, Message::new(&self.writing.is_some(), Buffer::new()))?;
+        if let Some(writing) = self.writing.take()
+            && let Some(done) = writing.wait(self.comm)?
+        {
+            self.tell_checkpoint(done);
+        }
+        if is_expected.head()? {
+            self.complete = Some(self.saved);
+            self.comm.barrier()?;
+        }
+        Ok(())
+    }
+
+    fn tell_checkpoint(&mut self, done: Done) {
+        let Position { epochs, clock, .. } = self.saved;
+        let Done { folder, seconds, held_seconds } = done;
+        self.observer.event(&Event::Checkpoint { epochs, clock, folder, seconds, held_seconds });
     }
 }
 
 /// What all workers together have to say at a synchronisation point.
 #[derive(Default)]
-struct Gathered {
-    workers: Vec<WorkerTimes>,
-    report: Report,
-    bytes_sent: u64,
+pub(super) struct Gathered {
+    pub(super) workers: Vec<WorkerTimes>,
+    pub(super) report: Report,
+    pub(super) bytes_sent: u64,
+    /// Seconds of training, by rank 0's clock.
+    seconds: f64,
     /// The user has asked one of the processes to stop.
     is_interrupted: bool,
 }
 
 /// What rank 0 decides at a synchronisation point.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Decision {
     end: Option<String>,
     checkpoint: bool,
+    /// The round of asking all to stop that is over now.
+    over: u64,
+    /// The last checkpoint that is complete.
+    complete: Option<Position>,
 }

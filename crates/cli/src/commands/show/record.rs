@@ -60,6 +60,7 @@ pub(crate) struct Record {
     pub(crate) workers: Vec<WorkerTimes>,
     pub(crate) report: Report,
     pub(crate) bytes_sent: u64,
+    pub(crate) evaluation_seconds: f64,
     pub(crate) checkpoints: Vec<Saved>,
     pub(crate) warnings: Vec<String>,
     /// Last sign of life between evaluations: seconds, epochs.
@@ -117,18 +118,37 @@ impl Record {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Started { run, version, isa, unix_seconds, clocks_per_epoch, samples, resumed_epochs } => {
+            Event::Started {
+                run,
+                version,
+                isa,
+                unix_seconds,
+                clocks_per_epoch,
+                samples,
+                resumed_epochs,
+                ..
+            } => {
                 self.resume(resumed_epochs);
                 self.log.push(format!("{} started{}", date(unix_seconds), going_on(resumed_epochs)));
                 self.start = Some(Start { run: *run, version, isa, unix_seconds, clocks_per_epoch, samples });
             }
             Event::Progress { seconds, epochs, .. } => self.progress = Some((seconds, epochs)),
-            Event::Evaluated { seconds, epochs, metrics, workers, report, bytes_sent } => {
+            Event::Evaluated {
+                seconds,
+                epochs,
+                metrics,
+                workers,
+                report,
+                bytes_sent,
+                evaluation_seconds,
+                ..
+            } => {
                 self.evaluations.push(Evaluation { seconds, epochs, metrics });
+                self.evaluation_seconds = evaluation_seconds;
                 (self.workers, self.report, self.bytes_sent) = (workers, report, bytes_sent);
                 self.progress = None;
             }
-            Event::Checkpoint { epochs, folder, seconds } => {
+            Event::Checkpoint { epochs, folder, seconds, .. } => {
                 self.log.push(format!("epoch {epochs}: checkpoint {folder} in {seconds:.3} s"));
                 self.checkpoints.push(Saved { epochs, folder, seconds });
             }
@@ -143,6 +163,7 @@ impl Record {
             Event::Ended { reason, outcome } => {
                 self.log.push(format!("epoch {}: ended by {reason}", outcome.epochs));
                 (self.report, self.bytes_sent) = (outcome.report.clone(), outcome.bytes_sent);
+                self.evaluation_seconds = outcome.evaluation_seconds;
                 self.end = End::Ended(outcome);
             }
         }
@@ -300,6 +321,8 @@ mod tests {
         let event = Event::Evaluated {
             seconds: 1.0,
             epochs: 2,
+            clock: 0,
+            evaluation_seconds: 0.5,
             metrics: [("train_objective".to_string(), f64::NAN), ("b".to_string(), 2.0)].into(),
             workers: Vec::new(),
             report: Report::default(),

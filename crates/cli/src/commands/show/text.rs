@@ -53,6 +53,7 @@ pub(crate) fn facts(record: &Record) -> Vec<(String, String)> {
     let round = if epochs.fract() == 0.0 { 0 } else { 1 };
     fact("epochs", format!("{epochs:.round$}"));
     fact(record.time_word(), format!("{seconds:.3}"));
+    fact("evaluation seconds", format!("{:.3}", record.evaluation_seconds));
     if let End::Ended(outcome) = &record.end {
         fact("samples per second", quantity(outcome.samples_per_second).trim_end().into());
         fact("peak memory, MB", format!("{:.1}", outcome.peak_rss_mb));

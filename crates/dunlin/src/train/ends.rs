@@ -1,0 +1,174 @@
+//! The beginning of a run and its end: what it goes on from, what is said of it, what came out.
+
+use super::Worker;
+use super::synchronise::Gathered;
+use crate::algorithm::{Algorithm, Sums};
+use crate::checkpoint::{Found, LaneState, Position};
+use crate::event::{Event, Outcome, peak_rss_mb};
+use crate::run::Run;
+use crate::table::Replica;
+use crate::{Error, Result};
+use dunlin_comm::{Buffer, Message};
+use std::collections::BTreeMap;
+
+impl<A: Algorithm> Worker<'_, A> {
+    /// True if the metric of `--until`, if there is one, is among those that the model has whatever the data are.
+    /// Otherwise it takes an evaluation to know: better before the first epoch than after.
+    pub(super) fn knows_target(&self) -> bool {
+        let Some(until) = &self.run.stop.until else { return true };
+        let none = Sums::default();
+        let test = self.source.test.is_some().then_some(&none);
+        self.algorithm.metrics(&none, test, &self.params).iter().any(|(name, _)| *name == until.metric)
+    }
+
+    /// # Errors
+    /// [`Error::Usage`] if the metric of `--until` is not among `named`.
+    pub(super) fn check_target(&self, named: &BTreeMap<String, f64>) -> Result<()> {
+        let stop = &self.run.stop;
+        let Some(until) = stop.until.as_ref().filter(|until| !named.contains_key(&until.metric)) else {
+            return Ok(());
+        };
+        let names: Vec<String> = named.keys().cloned().collect();
+        let near = crate::model::near_name(&until.metric, &names);
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        let test = if self.source.test.is_some() { "" } else { "; those of test data need --test" };
+        let names = names.join(", ");
+        Err(Error::Usage(format!("--until {until}: no such metric here{near} (there is {names}{test})")))
+    }
+
+    pub(super) fn restore(&mut self, found: &Found) -> Result<()> {
+        let (then, place) = (&found.manifest.run, found.folder().display());
+        let given = |run: &Run| {
+            let settings = serde_json::to_string(&run.settings).unwrap_or_default();
+            [
+                ("the model", run.model.clone()),
+                ("--lanes", run.lanes.to_string()),
+                ("--seed", run.seed.to_string()),
+                ("the settings", settings),
+            ]
+        };
+        for ((what, then), (_, now)) in given(then).into_iter().zip(given(self.run)) {
+            if then != now {
+                return Err(Error::Usage(format!(
+                    "--resume: {what} of this run: {now}; {place} was written with {then}; go on with the same"
+                )));
+            }
+        }
+        self.check_position(found)?;
+        if found.manifest.data != self.source.fingerprint {
+            return Err(Error::Usage(format!(
+                "--resume: {} and how it is read make other training data than those of {place} ({}); go on with the same",
+                self.run.train, then.train
+            )));
+        }
+        found.load_tables(&mut self.params)?;
+        self.params.replicas.iter_mut().for_each(Replica::rebase);
+        for lane in &mut self.lanes {
+            let state = found.load_lane(lane.number, &mut self.params)?;
+            let ids: Vec<u32> = lane.locals_by_block().map(|(block, _)| block).collect();
+            for (index, block) in ids.into_iter().enumerate() {
+                let bytes = state.locals.iter().find(|(id, _)| *id == block).map(|(_, bytes)| bytes);
+                let local = bytes.and_then(|bytes| postcard::from_bytes(bytes).ok()).flatten();
+                let missing = || Error::Damaged(format!("{place}: no local state of block {block}"));
+                lane.locals[index] = Some(local.ok_or_else(missing)?);
+            }
+        }
+        self.at = found.manifest.position;
+        (self.saved, self.complete) = (self.at, Some(self.at));
+        Ok(())
+    }
+
+    /// Is there a way on to where this run is to end?
+    fn check_position(&self, found: &Found) -> Result<()> {
+        let (at, then, place) = (found.manifest.position, &found.manifest.run, found.folder().display());
+        let (last, clocks) = (self.run.stop.epochs, found.manifest.clocks_per_epoch);
+        if at.epochs > last || (at.epochs == last && at.clock > 0) {
+            return Err(Error::Usage(format!(
+                "--resume: --epochs {last}, but {place} is at {} already (of {}); give more --epochs, or start afresh in \
+                 another --out",
+                at.words(),
+                then.stop.epochs
+            )));
+        }
+        if at.clock > 0 && clocks != self.clocks_per_epoch {
+            return Err(Error::Usage(format!(
+                "--resume: {} clocks an epoch; {place} was written within an epoch of {clocks}; go on with \
+                 --clocks-per-epoch {clocks}",
+                self.clocks_per_epoch
+            )));
+        }
+        Ok(())
+    }
+
+    pub(super) fn announce(&mut self, resumed: bool, complaints: &[String]) {
+        if self.comm.rank() != 0 {
+            return;
+        }
+        let event = Event::Started {
+            run: Box::new(self.run.clone()),
+            version: env!("CARGO_PKG_VERSION").into(),
+            isa: crate::isa::level().word().into(),
+            unix_seconds: dunlin_comm::time::unix_seconds(),
+            clocks_per_epoch: self.clocks_per_epoch,
+            samples: self.source.shape.samples,
+            resumed_epochs: if resumed { self.at.epochs } else { 0 },
+            resumed_clock: if resumed { self.at.clock } else { 0 },
+        };
+        self.observer.event(&event);
+        for complaint in complaints {
+            let at = self.at.words();
+            let text = format!("{complaint}; going on from an older checkpoint, of {at}");
+            self.observer.event(&Event::Warning { text });
+        }
+    }
+
+    /// Brings the rows of example tables to rank 0, saves the model, and says what came out.
+    pub(super) fn finish(mut self, reason: String) -> Result<Outcome> {
+        self.halt.close();
+        self.settle_checkpoint()?;
+        // Nothing has changed since the last evaluation; there is none if the run was over before it began.
+        let metrics = match self.metrics.take() {
+            Some(metrics) => metrics,
+            None => self.evaluate()?.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+        };
+        let Gathered { workers, report, bytes_sent, .. } = self.gather_times()?;
+        let own: Vec<_> =
+            self.lanes.iter().flat_map(|l| LaneState::take_rows(&self.params, l.rows.clone())).collect();
+        for message in self.comm.gather(0, Message::new(&own, Buffer::new()))? {
+            for (table, first, bytes) in message.head::<Vec<(u16, u64, Vec<u8>)>>()? {
+                if let Some(replica) = self.params.replicas.get_mut(usize::from(table)) {
+                    replica.set_row_bytes(first as usize, &bytes);
+                }
+            }
+        }
+        let mut processes = BTreeMap::new();
+        processes.extend(workers.iter().map(|worker| (worker.process, worker.peak_rss_mb)));
+        if self.comm.is_simulated() {
+            processes.insert(0, peak_rss_mb());
+        }
+        let peak_rss_mb_per_process: Vec<f64> = processes.into_values().collect();
+        let Position { epochs, clock, seconds, evaluation_seconds } = self.at;
+        let passes = epochs as f64 + clock as f64 / self.clocks_per_epoch as f64;
+        let outcome = Outcome {
+            reason: reason.clone(),
+            epochs,
+            clock,
+            seconds,
+            evaluation_seconds,
+            blocked_seconds: report.blocked_seconds,
+            metrics,
+            bytes_sent,
+            samples_per_second: passes * self.source.shape.samples as f64 / seconds.max(1e-9),
+            clocks_per_epoch: self.clocks_per_epoch,
+            peak_rss_mb: peak_rss_mb_per_process.iter().sum(),
+            peak_rss_mb_per_process,
+            report,
+        };
+        if self.comm.rank() == 0 {
+            self.observer.finished(&self.params, self.source)?;
+            self.observer.event(&Event::Ended { reason, outcome: Box::new(outcome.clone()) });
+        }
+        self.comm.barrier()?;
+        Ok(outcome)
+    }
+}
