@@ -31,6 +31,15 @@ pub trait Link: Send {
     /// [`crate::Error::Lost`] as soon as any rank is known to be lost.
     fn receive(&mut self, deadline: Time) -> Result<Option<Frame>>;
 
+    /// Like [`Link::receive`], for a caller to whom only frames of rank `from` matter now: what others say may
+    /// be taken in some milliseconds later.
+    ///
+    /// # Errors
+    /// As [`Link::receive`].
+    fn receive_from(&mut self, _from: usize, deadline: Time) -> Result<Option<Frame>> {
+        self.receive(deadline)
+    }
+
     /// The time on this rank: wall clock, or virtual.
     fn now(&self) -> Time;
 
