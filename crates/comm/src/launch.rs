@@ -90,7 +90,7 @@ impl Star {
         }
         let connect = |(rank, joined): (usize, Joined)| Ok((rank, Connection::new(joined.stream)?));
         let connections = joined.into_iter().map(connect).collect::<Result<_>>()?;
-        let control = Control::start(0, connections, last_act)?;
+        let control = Control::start((0, identity.size), connections, last_act)?;
         Ok(Star { identity, door, control, addresses, patience, spins: false })
     }
 
@@ -108,7 +108,8 @@ impl Star {
             let (theirs, ours) = (welcome.addresses.len(), identity.size);
             return Err(Error::Launch(format!("rank 0 knows {theirs} ranks, this process expects {ours}")));
         }
-        let control = Control::start(identity.rank, vec![(0, Connection::new(stream)?)], Box::new(|| {}))?;
+        let place = (identity.rank, identity.size);
+        let control = Control::start(place, vec![(0, Connection::new(stream)?)], Box::new(|| {}))?;
         let addresses = welcome.addresses.clone();
         Ok((Star { identity, door, control, addresses, patience, spins: false }, welcome, job))
     }

@@ -15,7 +15,7 @@ use super::connection::{Connection, PATIENCE, Pool, Progress, note, wait};
 use crate::control::{Control, silence};
 use crate::time::Clock;
 use crate::wire::{Frame, Kind};
-use crate::{Error, Result, Time};
+use crate::{Error, Result, Standing, Time};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -201,7 +201,18 @@ impl TcpLink {
 
     /// The next frame; `from` says whose matter.
     fn receive_any(&mut self, from: Option<usize>, deadline: Time) -> Result<Option<Frame>> {
-        self.control.shared.moved();
+        if self.ready.is_empty() {
+            self.control.shared.waits(true);
+        }
+        let found = self.await_frame(from, deadline);
+        self.control.shared.waits(false);
+        if let Ok(Some(_)) = &found {
+            self.control.shared.moved();
+        }
+        found
+    }
+
+    fn await_frame(&mut self, from: Option<usize>, deadline: Time) -> Result<Option<Frame>> {
         let mut may_sleep_in_read = true;
         loop {
             self.control.shared.check()?;
@@ -323,6 +334,14 @@ impl Link for TcpLink {
         self.control.shared.describe(held);
     }
 
+    fn watch(&mut self, on: bool) {
+        self.control.shared.watch(on);
+    }
+
+    fn standings(&self) -> Vec<Standing> {
+        self.control.shared.standings()
+    }
+
     fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
@@ -330,6 +349,7 @@ impl Link for TcpLink {
     /// Also waits until all peers have said goodbye, so that no connection closes on bytes that somebody still
     /// needs; as long as they live, and their signs of life tell, that may take them.
     fn finish(&mut self) -> Result<()> {
+        self.control.shared.waits(true);
         for at in 0..self.peers.len() {
             let goodbye = note(Kind::Goodbye, self.rank, self.peers[at].rank, Vec::new());
             self.push(at, goodbye)?;
