@@ -191,8 +191,9 @@ pub(crate) struct Control {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What is done before a process is ended because its rank does not react.
-pub(crate) type LastAct = Box<dyn FnMut() + Send>;
+/// What is done before a process is ended because its rank does not react to a loss; says whether the process is
+/// to tell of it.
+pub(crate) type LastAct = Box<dyn FnMut(&Lost) -> bool + Send>;
 
 impl Control {
     /// Starts the thread of `rank` of `size`, with a connection to rank 0, or on rank 0 to all others.

@@ -95,21 +95,23 @@ impl Star {
     }
 
     /// Other ranks: joins rank 0, which is at `centre`; also returns the job. `watch` may end the wait for it.
+    /// `last_act` is for the control thread.
     pub(crate) fn join(
         identity: Identity,
         door: Door,
         patience: Patience,
         centre: SocketAddr,
-        watch: impl FnMut() -> Result<()>,
+        last_act: LastAct,
+        mut watch: impl FnMut() -> Result<()>,
     ) -> Result<(Star, Welcome, Buffer)> {
-        let stream = call_on("rank 0", centre, Role::Control, &identity, patience, watch)?;
-        let (welcome, job) = hear_welcome(&stream, patience)?;
+        let stream = call_on("rank 0", centre, Role::Control, &identity, patience, &mut watch)?;
+        let (welcome, job) = hear_welcome(&stream, patience, watch)?;
         if welcome.addresses.len() != identity.size {
             let (theirs, ours) = (welcome.addresses.len(), identity.size);
             return Err(Error::Launch(format!("rank 0 knows {theirs} ranks, this process expects {ours}")));
         }
         let place = (identity.rank, identity.size);
-        let control = Control::start(place, vec![(0, Connection::new(stream)?)], Box::new(|| {}))?;
+        let control = Control::start(place, vec![(0, Connection::new(stream)?)], last_act)?;
         let addresses = welcome.addresses.clone();
         Ok((Star { identity, door, control, addresses, patience, spins: false }, welcome, job))
     }

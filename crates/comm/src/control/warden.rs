@@ -365,10 +365,11 @@ impl Warden {
 
     /// The rank's thread computes on and does not look: say the last line for it.
     fn end_the_process(&mut self) -> ! {
-        (self.last_act)();
-        let lost = lock(&self.shared.lost).clone();
-        lost.iter().for_each(last_line);
-        std::process::exit(lost.map_or(Lost::GONE, |lost| lost.status).into())
+        let Some(lost) = lock(&self.shared.lost).clone() else { std::process::exit(Lost::GONE.into()) };
+        if (self.last_act)(&lost) {
+            last_line(&lost);
+        }
+        std::process::exit(lost.status.into())
     }
 }
 
