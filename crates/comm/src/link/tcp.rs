@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How long a wait looks before it sleeps, where it may.
 const SPIN: Duration = Duration::from_micros(60);
+/// A time between two looks of a wait that means that the processor was given to somebody else meanwhile.
+const LATE: Duration = Duration::from_micros(300);
 /// Up to this many connections are looked at by reading them; more are asked about all at once.
 const READ_TO_LOOK: usize = 2;
 
@@ -247,10 +249,11 @@ impl TcpLink {
         while self.ready.is_empty() && last < end && self.control.shared.check().is_ok() {
             let moved = self.look();
             let now = self.clock.now();
+            // Whatever has arrived by then: it was late if the processor was away before this look.
+            longest_gap = longest_gap.max(now.since(last));
             if moved {
                 end = (now + patience).min(deadline);
             } else {
-                longest_gap = longest_gap.max(now.since(last));
                 std::thread::yield_now(); // the peer may be on this very processor
             }
             last = now;
@@ -296,7 +299,7 @@ impl Spin {
     fn learn(&mut self, came: bool, longest_gap: Duration) {
         self.fruitless = if came { 0 } else { (self.fruitless + 1).min(6) };
         let (least, most) = Spin::PENALTIES;
-        if longest_gap > 8 * SPIN {
+        if longest_gap > LATE {
             self.skip = self.penalty;
             self.penalty = (self.penalty * 2).min(most);
         } else {
