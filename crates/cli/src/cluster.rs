@@ -2,7 +2,9 @@
 
 use dunlin::comm::{Cluster, Hosts, Network, Processes, SimConfig, Stragglers};
 use dunlin::model::did_you_mean;
+use dunlin::train::INTERRUPTED;
 use dunlin::{Error, Result};
+use std::sync::atomic::Ordering;
 
 /// Where the ranks are to live, as the user says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +74,9 @@ impl Place {
             Place::Hosts(file) => {
                 let token = details.token.clone().unwrap_or_default();
                 let (rank, insecure) = (details.rank, details.insecure);
-                Cluster::Hosts(Hosts { rank, insecure, token, ..Hosts::new(addresses(file)?) })
+                let interrupted = || INTERRUPTED.load(Ordering::Relaxed);
+                let hosts = Hosts::new(addresses(file)?);
+                Cluster::Hosts(Hosts { rank, insecure, token, interrupted, ..hosts })
             }
             Place::Sim(_) => {
                 let mut config = SimConfig::new(ranks, details.seed);

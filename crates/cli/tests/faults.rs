@@ -46,6 +46,7 @@ fn a_killed_rank_is_named() {
         let named = format!("rank {rank} was lost: its connection closed");
         let ran = ran.exits(4).tells(&[&named, "it held lane"]);
         assert!(!ran.err.contains("aborted") && ran.out.is_empty(), "{ran}");
+        assert_eq!(ran.err.matches("was lost").count(), 1, "one terminal, one line: {ran}");
     }
 }
 
@@ -274,6 +275,19 @@ fn hosts_agree_with_threads() {
     assert!(hosts["bytes_sent"].as_u64().unwrap() > 0);
     let other = other.end().exits(0);
     assert!(other.out.is_empty() && other.err.contains("rank 0 has the result"), "{other}");
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_other_hosts() {
+    let folder = Folder::new();
+    folder.write("hosts.txt", addresses().join("\n"));
+    for rank in 0..2 {
+        let line = format!("train mf --train synth:mf?n=3000 --cluster hosts:hosts.txt --rank {rank}");
+        let running = folder.begin(&line);
+        sleep(Duration::from_millis(2000)); // it waits for the other now
+        running.signal(Signal::INT);
+        running.end().exits(3).tells(&["interrupted while the ranks joined"]);
+    }
 }
 
 #[test]

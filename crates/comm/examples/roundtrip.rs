@@ -1,7 +1,8 @@
 //! Round trips and streams between two processes: ours next to plain blocking sockets, turn by turn.
 //!
-//!     cargo run --release -p dunlin-comm --example roundtrip
+//!     cargo run --release -p dunlin-comm --example roundtrip [trips]
 //!
+//! With `trips` it measures round trips only.
 //! Prints medians of several turns. `spin` is our wait where each rank has a processor, `sleep` where not.
 
 use dunlin_comm::cluster::Job;
@@ -19,7 +20,9 @@ const ROW: usize = 128;
 const STREAM_BYTES: usize = 1 << 30;
 
 #[derive(Serialize, Deserialize)]
-struct Bench;
+struct Bench {
+    streams: bool,
+}
 
 impl Job for Bench {
     const NAME: &'static str = "roundtrip";
@@ -41,7 +44,7 @@ impl Job for Bench {
         lines.push(format!(
             "round trip of {ROW} bytes: raw {raw_time:.1} µs, ours {our_time:.1} µs, {ratio:.2} x"
         ));
-        for bytes in [64 << 10, 1 << 20, 16 << 20, 64 << 20] {
+        for bytes in [64 << 10, 1 << 20, 16 << 20, 64 << 20].into_iter().filter(|_| self.streams) {
             let mut rates = [Vec::new(), Vec::new()];
             for _ in 0..TURNS {
                 rates[0].push(raw_stream(comm, &mut raw, bytes)?);
@@ -168,10 +171,11 @@ fn our_stream(comm: &mut Comm, bytes: usize) -> Result<f64> {
 #[expect(clippy::print_stdout, reason = "a program that prints its results")]
 fn main() -> Result<()> {
     child(&[job::<Bench>()]);
+    let job = Bench { streams: std::env::args().nth(1).as_deref() != Some("trips") };
     let processors = std::thread::available_parallelism().map_or(1, |p| p.get());
     // One rank more than processors: then nobody spins.
     for (name, ranks) in [("spin", 2), ("sleep", processors + 1)] {
-        for line in Cluster::processes(ranks).run(&Bench)?.swap_remove(0) {
+        for line in Cluster::processes(ranks).run(&job)?.swap_remove(0) {
             println!("{name:>5}  {line}");
         }
     }

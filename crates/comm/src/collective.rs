@@ -6,132 +6,22 @@
 //! same bits on 1, 2, 3 ... ranks. The price: a rank sends up to 2·log2(leaves) parts instead of one.
 
 use crate::{Buffer, Channel, Comm, Message, Result};
-use bytemuck::Pod;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
+use tree::fold;
 
-/// A number that can be reduced.
-pub trait Number: Pod + PartialOrd + Send + Sync + std::fmt::Debug {
-    /// The sum; wraps for integers, so that it does not depend on the order.
-    fn plus(self, other: Self) -> Self;
-    /// `self / count`; integers round down.
-    fn divided(self, count: usize) -> Self;
-}
+mod tree;
 
-macro_rules! numbers {
-    ($plus:expr; $($t:ty),*) => {$(
-        impl Number for $t {
-            #[inline(always)]
-            fn plus(self, other: $t) -> $t { let f: fn($t, $t) -> $t = $plus; f(self, other) }
-            #[inline(always)]
-            fn divided(self, count: usize) -> $t { self / count as $t }
-        }
-    )*};
-}
-numbers!(|a, b| a + b; f32, f64);
-numbers!(|a, b| a.wrapping_add(b); u64, i64, u32, i32);
-
-/// How values are combined. A mean is a sum divided by the number of leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Op {
-    /// Add.
-    Sum,
-    /// Add, then divide by the number of leaves.
-    Mean,
-    /// The larger; of two that do not compare (NaN) the earlier leaf's.
-    Max,
-}
-
-/// A subtree of the tree over the leaves: those in `start..end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Node {
-    /// First leaf.
-    pub start: u32,
-    /// One past the last leaf.
-    pub end: u32,
-}
-
-impl Node {
-    /// The subtree of one leaf.
-    pub fn leaf(leaf: usize) -> Node {
-        Node { start: leaf as u32, end: leaf as u32 + 1 }
-    }
-
-    /// Height of the smallest aligned power-of-two span that holds this node.
-    fn level(self) -> u32 {
-        let mut level = 0;
-        while (self.start >> level) << level != self.start || self.start + (1 << level) < self.end {
-            level += 1;
-        }
-        level
-    }
-
-    /// The node that `self` and `right` form together in a tree over `leaves`, if they are siblings.
-    ///
-    /// # Examples
-    /// ```
-    /// use dunlin_comm::collective::Node;
-    /// let node = |start, end| Node { start, end };
-    /// assert_eq!(node(0, 2).join(node(2, 4), 5), Some(node(0, 4)));
-    /// assert_eq!(node(2, 4).join(node(4, 5), 5), None, "neighbours, but not siblings");
-    /// assert_eq!(node(0, 4).join(node(4, 5), 5), Some(node(0, 5)), "the last subtree may be incomplete");
-    /// ```
-    pub fn join(self, right: Node, leaves: usize) -> Option<Node> {
-        if self.end != right.start {
-            return None;
-        }
-        let level = self.level().max(right.level());
-        let size = 1u32 << level;
-        let parent_start = (self.start >> (level + 1)) << (level + 1);
-        let complete = |node: Node| node.end == (node.start + size).min(leaves as u32);
-        let siblings = self.start == parent_start && right.start == parent_start + size;
-        (siblings && complete(self) && complete(right)).then_some(Node { start: self.start, end: right.end })
-    }
-}
-
-/// Adds up parts in the order of the tree. Parts come in leaf order; siblings are combined as soon as both
-/// are there, so that at most log2(leaves) + 1 wait.
-#[derive(Debug)]
-pub struct Folder<P> {
-    leaves: usize,
-    stack: Vec<(Node, P)>,
-}
-
-impl<P> Folder<P> {
-    /// A folder for a tree over `leaves`.
-    pub fn new(leaves: usize) -> Folder<P> {
-        Folder { leaves, stack: Vec::new() }
-    }
-
-    /// Takes the next part, in leaf order; `combine(left, right)` adds `right` into `left`.
-    pub fn push(&mut self, node: Node, part: P, mut combine: impl FnMut(&mut P, P)) {
-        self.stack.push((node, part));
-        while let [.., (left, _), (right, _)] = &self.stack[..] {
-            let Some(joined) = left.join(*right, self.leaves) else { break };
-            let Some((_, right)) = self.stack.pop() else { break };
-            if let Some((node, left)) = self.stack.last_mut() {
-                *node = joined;
-                combine(left, right);
-            }
-        }
-    }
-
-    /// The parts that could not be combined further; one if all leaves were there.
-    pub fn into_parts(self) -> Vec<(Node, P)> {
-        self.stack
-    }
-}
-
-fn fold<T: Number>(op: Op, into: &mut [T], other: &[T]) {
-    match op {
-        Op::Sum | Op::Mean => into.iter_mut().zip(other).for_each(|(a, b)| *a = a.plus(*b)),
-        Op::Max => into.iter_mut().zip(other).for_each(|(a, b)| *a = if *b > *a { *b } else { *a }),
-    }
-}
+pub use tree::{Folder, Node, Number, Op};
 
 /// Bytes up to which every rank sends its parts to everybody; larger arrays are reduced in slices.
 const SMALL_BYTES: usize = 32 << 10;
+/// Up to this many ranks small arrays go from each to all, in one step. The messages of that are quadratic in the
+/// ranks, so more than these use a tree of ranks: two messages each, in twice log2(ranks) steps.
+const FEW_RANKS: usize = 32;
+
+/// A part: what it is the combination of, the message that brought it, and the byte at which its numbers start.
+type Part = (Node, Message, usize);
 
 impl Comm {
     /// Waits until every rank has called it.
@@ -247,7 +137,11 @@ impl Comm {
         op: Op,
     ) -> Result<Arc<Buffer>> {
         let parts: Vec<(Node, Arc<Buffer>)> = parts.into_iter().map(|(n, b)| (n, Arc::new(b))).collect();
-        if length * size_of::<T>() <= SMALL_BYTES || self.members() == 1 {
+        let is_small = length * size_of::<T>() <= SMALL_BYTES;
+        if is_small && self.members() > FEW_RANKS {
+            return self.reduce_through_ranks::<T>(parts, leaves, length, op);
+        }
+        if is_small || self.members() == 1 {
             let everything = self.exchange::<T>(&parts, |_| 0..length)?;
             return combine::<T>(everything, leaves, length, op).map(Arc::new);
         }
@@ -281,7 +175,7 @@ impl Comm {
         &mut self,
         parts: &[(Node, Arc<Buffer>)],
         slice: impl Fn(usize) -> Range<usize>,
-    ) -> Result<Vec<(Node, Message, usize)>> {
+    ) -> Result<Vec<Part>> {
         let (rank, whole) = (self.rank(), self.shares_memory());
         let nodes: Vec<Node> = parts.iter().map(|(node, _)| *node).collect();
         for to in (0..self.members()).filter(|to| *to != rank) {
@@ -304,28 +198,70 @@ impl Comm {
             .map(|(node, part)| (*node, Message { from: rank, head: Vec::new(), body: part.clone() }, start))
             .collect();
         for from in (0..self.members()).filter(|from| *from != rank) {
-            let mut missing = 1;
-            let mut first = true;
-            while missing > 0 {
-                let message = self.recv(Channel::COLLECTIVE, Some(from), "all_reduce")?;
-                let (node, count): (Node, u32) = message.head()?;
-                missing = if first { count as usize } else { missing }.saturating_sub(1);
-                first = false;
-                all.push((node, message, if whole { start } else { 0 }));
-            }
+            self.receive_parts(from, if whole { start } else { 0 }, &mut all)?;
         }
         all.sort_by_key(|(node, _, _)| node.start);
         Ok(all)
     }
+
+    /// Receives all parts that rank `from` sends, whose numbers start at byte `start`.
+    fn receive_parts(&mut self, from: usize, start: usize, all: &mut Vec<Part>) -> Result<()> {
+        let mut missing = None;
+        while missing != Some(0) {
+            let message = self.recv(Channel::COLLECTIVE, Some(from), "all_reduce")?;
+            let (node, count): (Node, u32) = message.head()?;
+            missing = Some(missing.unwrap_or(count).saturating_sub(1));
+            all.push((node, message, start));
+        }
+        Ok(())
+    }
+
+    /// Small arrays between many ranks. Rank r gets the parts of r + 1, r + 2, r + 4, ... below its own lowest bit,
+    /// combines what are siblings, and passes the rest to r without that bit; the result comes back the same way.
+    fn reduce_through_ranks<T: Number>(
+        &mut self,
+        parts: Vec<(Node, Arc<Buffer>)>,
+        leaves: usize,
+        length: usize,
+        op: Op,
+    ) -> Result<Arc<Buffer>> {
+        let (rank, size) = (self.rank(), self.members());
+        let lowest_bit = if rank == 0 { size.next_power_of_two() } else { 1 << rank.trailing_zeros() };
+        let steps = (0..lowest_bit.ilog2()).map(|bit| 1usize << bit);
+        let children: Vec<usize> = steps.map(|step| rank + step).filter(|child| *child < size).collect();
+        let own = |(node, body)| (node, Message { from: rank, head: Vec::new(), body }, 0);
+        let mut all: Vec<Part> = parts.into_iter().map(own).collect();
+        for child in &children {
+            self.receive_parts(*child, 0, &mut all)?;
+        }
+        all.sort_by_key(|(node, _, _)| node.start);
+        let result = if rank == 0 {
+            Arc::new(combine::<T>(all, leaves, length, op)?)
+        } else {
+            let parent = rank - lowest_bit;
+            let parts = fold_siblings::<T>(all, leaves, length, op)?;
+            let count = parts.len() as u32;
+            for (node, sum) in parts {
+                self.send(parent, Channel::COLLECTIVE, Message::new(&(node, count), sum))?;
+            }
+            let message = self.recv(Channel::COLLECTIVE, Some(parent), "all_reduce")?;
+            message.numbers::<T>(0, length)?;
+            message.body
+        };
+        for child in children.into_iter().rev() {
+            self.send(child, Channel::COLLECTIVE, Message::shared(&(), result.clone()))?;
+        }
+        Ok(result)
+    }
 }
 
-/// Combines parts that cover all leaves, in tree order.
-fn combine<T: Number>(
-    parts: Vec<(Node, Message, usize)>,
+/// Combines those of the parts, which are in leaf order, that are siblings in the tree.
+fn fold_siblings<T: Number>(
+    parts: Vec<Part>,
     leaves: usize,
     length: usize,
     op: Op,
-) -> Result<Buffer> {
+) -> Result<Vec<(Node, Buffer)>> {
     let mut folder = Folder::new(leaves);
     for (node, message, start) in &parts {
         let values = Buffer::from(message.numbers::<T>(*start, length)?);
@@ -335,7 +271,12 @@ fn combine<T: Number>(
             }
         });
     }
-    let mut parts = folder.into_parts();
+    Ok(folder.into_parts())
+}
+
+/// Combines parts that cover all leaves, in tree order.
+fn combine<T: Number>(parts: Vec<Part>, leaves: usize, length: usize, op: Op) -> Result<Buffer> {
+    let mut parts = fold_siblings::<T>(parts, leaves, length, op)?;
     match (parts.pop(), parts.is_empty()) {
         (Some((node, mut sum)), true) if node.start == 0 && node.end as usize == leaves => {
             if let (Op::Mean, Some(values)) = (op, sum.slice_mut::<T>(0, length)) {

@@ -1,6 +1,7 @@
 //! [`Comm`]: the only handle a rank gets, and the only thing that waits.
 
 use crate::link::Link;
+use crate::standing::{self, Doing, Standing};
 use crate::wire::{Frame, Kind};
 use crate::{Buffer, Error, Result, Time};
 use serde::{Serialize, de::DeserializeOwned};
@@ -81,9 +82,6 @@ pub trait Service: Send {
     /// # Errors
     /// [`Error::BadMessage`] for what it does not understand; ends the run.
     fn handle(&mut self, message: Message, out: &mut Outbox) -> Result<()>;
-
-    /// Gives the service back to the rank that owns it, to be read when the run ends.
-    fn as_any(&mut self) -> &mut dyn std::any::Any;
 }
 
 /// A rank's handle on the cluster: who it is, and all it can send, receive and wait for.
@@ -120,7 +118,7 @@ pub struct Counters {
 /// After how long a wait is told of.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// How long a wait may last by default.
+/// How long a wait may last without progress by default.
 pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Comm {
@@ -167,7 +165,7 @@ impl Comm {
         self.warn = Some(warn);
     }
 
-    /// The longest that a wait of this rank may last.
+    /// The longest that a wait of this rank may last while nobody it waits for makes progress.
     pub fn stall_timeout(&self) -> Duration {
         self.stall_timeout
     }
@@ -207,12 +205,12 @@ impl Comm {
         }
     }
 
-    /// Says what this rank holds, for the message that names it if it is lost.
+    /// Says what this rank does or holds, for the messages that name it if it is lost or slow. Counts as progress.
     pub fn describe(&mut self, held: &str) {
         self.link.describe(held);
     }
 
-    /// Sets how long any wait of this rank may last.
+    /// Sets how long any wait of this rank may last while nobody it waits for makes progress.
     pub fn set_stall_timeout(&mut self, timeout: Duration) {
         self.stall_timeout = timeout;
     }
@@ -229,19 +227,17 @@ impl Comm {
 
     /// Puts a service at this rank; messages on [`Channel::SERVICE`] go to it.
     pub fn install(&mut self, service: Box<dyn Service>) {
-        match self.link.services() {
-            Some(services) => {
-                *services[self.rank].lock().unwrap_or_else(PoisonError::into_inner) = Some(service);
-            }
-            None => self.service = Some(service),
-        }
+        self.wrap_service(|_| service);
     }
 
-    /// Takes this rank's service back.
-    pub fn remove_service(&mut self) -> Option<Box<dyn Service>> {
+    /// Puts a service in the place of the one that this rank has, which it is given.
+    pub fn wrap_service(&mut self, wrap: impl FnOnce(Option<Box<dyn Service>>) -> Box<dyn Service>) {
         match self.link.services() {
-            Some(services) => services[self.rank].lock().unwrap_or_else(PoisonError::into_inner).take(),
-            None => self.service.take(),
+            Some(services) => {
+                let mut place = services[self.rank].lock().unwrap_or_else(PoisonError::into_inner);
+                *place = Some(wrap(place.take()));
+            }
+            None => self.service = Some(wrap(self.service.take())),
         }
     }
 
@@ -317,28 +313,91 @@ impl Comm {
     /// Until it arrives; meanwhile this rank's service answers. `what` says in messages what is waited for.
     ///
     /// # Errors
-    /// [`Error::Timeout`] after the stall timeout, [`Error::Lost`] as soon as any rank is lost.
+    /// [`Error::Timeout`] once whoever is waited for has made no progress for the stall timeout: the rank `from`, or
+    /// if that one waits itself, or none is given, all others. [`Error::Lost`] as soon as any rank is lost.
     pub fn recv(&mut self, channel: Channel, from: Option<usize>, what: &str) -> Result<Message> {
         let start = self.now();
-        let whom = || from.map_or("any rank".to_string(), |rank| format!("rank {rank}"));
-        if self.warn.is_some() && !self.is_simulated() && SLOW < self.stall_timeout {
-            if let Some(message) = self.recv_deadline(channel, from, start + SLOW)? {
+        // Where it costs, how far the others are is asked for only by a wait that takes long.
+        let early = if self.is_simulated() { self.stall_timeout } else { self.stall_timeout.min(SLOW) / 2 };
+        if let Some(message) = self.recv_deadline(channel, from, start + early)? {
+            return Ok(message);
+        }
+        self.link.watch(true);
+        let outcome = self.recv_long(channel, from, what, start);
+        self.link.watch(false);
+        outcome
+    }
+
+    /// The long part of a wait since `start`: it is told of once, and ends when nobody moves any more.
+    #[cold]
+    fn recv_long(
+        &mut self,
+        channel: Channel,
+        from: Option<usize>,
+        what: &str,
+        start: Time,
+    ) -> Result<Message> {
+        let warn_at = start + SLOW;
+        let mut may_warn = self.warn.is_some() && !self.is_simulated();
+        loop {
+            let deadline = start.max(self.moved_at(from)) + self.stall_timeout;
+            let now = self.now();
+            if now >= deadline {
+                let (whom, standing) = (whom(from), self.blame(from));
+                let seconds = now.since(start).as_secs_f64();
+                return Err(Error::Timeout { whom, what: what.into(), seconds, standing });
+            }
+            let until = if may_warn { deadline.min(warn_at) } else { deadline };
+            if let Some(message) = self.recv_deadline(channel, from, until)? {
                 return Ok(message);
             }
-            let limit = self.stall_timeout.as_secs_f64();
-            let text = format!(
-                "rank {} has waited 5 s for {} ({what}); it gives up after {limit} s",
-                self.rank,
-                whom()
-            );
-            self.warn.iter_mut().for_each(|warn| warn(&text));
+            if may_warn && self.now() >= warn_at {
+                may_warn = false;
+                let (rank, whom, blame) = (self.rank, whom(from), self.blame(from));
+                let limit = self.stall_timeout.as_secs_f64();
+                let text = format!(
+                    "rank {rank} has waited 5 s for {whom} ({what}){blame}; it gives up after {limit} s without \
+                     progress there"
+                );
+                self.warn.iter_mut().for_each(|warn| warn(&text));
+            }
         }
-        let deadline = start + self.stall_timeout;
-        self.recv_deadline(channel, from, deadline)?.ok_or_else(|| Error::Timeout {
-            whom: whom(),
-            what: what.into(),
-            seconds: self.stall_timeout.as_secs_f64(),
-        })
+    }
+
+    /// How far the other ranks are, as far as it is known here: exactly on threads and in the simulator; over TCP by
+    /// the signs of life, on rank 0 always and elsewhere in a [`Comm::recv`] that has lasted for some seconds.
+    pub fn standings(&self) -> Vec<Standing> {
+        self.link.standings()
+    }
+
+    /// The rank that the others most likely wait for: of those that work, or else of those that wait, the one with
+    /// the least progress. As far as it is known, see [`Comm::standings`].
+    pub fn slowest(&self) -> Option<Standing> {
+        standing::slowest(self.standings())
+    }
+
+    /// When the rank that is waited for made progress last.
+    fn moved_at(&self, from: Option<usize>) -> Time {
+        let standings = self.standings();
+        let awaited = standings.iter().find(|standing| Some(standing.rank) == from);
+        match awaited.filter(|standing| standing.doing != Doing::Waits) {
+            Some(standing) => standing.moved_at,
+            None => standings.iter().map(|standing| standing.moved_at).max().unwrap_or_default(),
+        }
+    }
+
+    /// Says who is to blame for a long wait for `from`; empty if nothing is known.
+    fn blame(&self, from: Option<usize>) -> String {
+        let standings = self.standings();
+        match standings.iter().find(|standing| Some(standing.rank) == from) {
+            Some(standing) if standing.doing == Doing::Works => {
+                let seconds = self.now().since(standing.moved_at).as_secs_f64();
+                format!("; {standing} moved last {seconds:.1} s ago")
+            }
+            Some(standing) if standing.doing == Doing::Ended => format!("; {standing} has ended its work"),
+            _ => standing::slowest(standings)
+                .map_or(String::new(), |standing| format!("; {standing} has made the least progress")),
+        }
     }
 
     /// Like [`Comm::recv`], but `None` once `deadline` has passed.
@@ -355,8 +414,14 @@ impl Comm {
             return Ok(Some(message));
         }
         let start = self.now();
+        // A rank that serves others has to hear them all.
+        let only = from.filter(|from| self.service.is_none() && *from != self.rank);
         let found = loop {
-            match self.link.receive(deadline)? {
+            let frame = match only {
+                Some(from) => self.link.receive_from(from, deadline)?,
+                None => self.link.receive(deadline)?,
+            };
+            match frame {
                 Some(frame) => {
                     self.accept(frame)?;
                     if let Some(message) = self.take(channel, from) {
@@ -430,6 +495,11 @@ impl Comm {
             Some(rank) => queue.iter().position(|m| m.from == rank).and_then(|at| queue.remove(at)),
         }
     }
+}
+
+/// Whom a wait is for, in words.
+fn whom(from: Option<usize>) -> String {
+    from.map_or("any rank".to_string(), |rank| format!("rank {rank}"))
 }
 
 fn no_service(message: &Message) -> Error {

@@ -40,7 +40,7 @@ pub enum Error {
     #[error("{0}")]
     Lost(Lost),
     /// A wait passed its deadline.
-    #[error("waited {seconds:.1} s for {whom} ({what}); no answer")]
+    #[error("waited {seconds:.1} s for {whom} ({what}); no answer{standing}")]
     Timeout {
         /// Whom the wait was for: "rank 3", "any rank".
         whom: String,
@@ -48,6 +48,8 @@ pub enum Error {
         what: String,
         /// How long, in seconds.
         seconds: f64,
+        /// Who is to blame, as far as it is known: "; rank 3 (lane 5 at clock 12) moved last 120.0 s ago".
+        standing: String,
     },
     /// A peer sent something that this program does not understand.
     #[error("rank {from} sent a bad message: {what}")]

@@ -15,7 +15,7 @@ use crate::comm::{Channel, Message};
 use crate::control::{Control, LastAct, Shared};
 use crate::link::connection::Connection;
 use crate::link::tcp::TcpLink;
-use crate::{Buffer, Comm, Error, Result};
+use crate::{Buffer, Comm, Error, Lost, Result};
 use door::{Door, Identity, Patience, Role, Welcome, answer_hello, call_on, hear_welcome};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -84,31 +84,38 @@ impl Star {
         let mut addresses = vec![identity.address.clone()];
         addresses.extend(joined.values().map(|rank| rank.address.clone()));
         let job = Arc::new(job);
-        for rank in joined.values() {
+        for (rank, joined) in &joined {
             let welcome = Welcome { addresses: addresses.clone(), job: identity.job.clone() };
-            answer_hello(&rank.stream, &Ok(welcome), &job, patience.left())?;
+            // Whoever said hello and does not hear the answer has gone in between.
+            answer_hello(&joined.stream, &Ok(welcome), &job, patience.left()).map_err(|error| {
+                let cause = format!("its connection closed as it joined ({error})");
+                Error::Lost(Lost { rank: *rank, cause, held: String::new(), status: Lost::GONE })
+            })?;
         }
         let connect = |(rank, joined): (usize, Joined)| Ok((rank, Connection::new(joined.stream)?));
         let connections = joined.into_iter().map(connect).collect::<Result<_>>()?;
-        let control = Control::start(0, connections, last_act)?;
+        let control = Control::start((0, identity.size), connections, last_act)?;
         Ok(Star { identity, door, control, addresses, patience, spins: false })
     }
 
     /// Other ranks: joins rank 0, which is at `centre`; also returns the job. `watch` may end the wait for it.
+    /// `last_act` is for the control thread.
     pub(crate) fn join(
         identity: Identity,
         door: Door,
         patience: Patience,
         centre: SocketAddr,
-        watch: impl FnMut() -> Result<()>,
+        last_act: LastAct,
+        mut watch: impl FnMut() -> Result<()>,
     ) -> Result<(Star, Welcome, Buffer)> {
-        let stream = call_on("rank 0", centre, Role::Control, &identity, patience, watch)?;
-        let (welcome, job) = hear_welcome(&stream, patience)?;
+        let stream = call_on("rank 0", centre, Role::Control, &identity, patience, &mut watch)?;
+        let (welcome, job) = hear_welcome(&stream, patience, watch)?;
         if welcome.addresses.len() != identity.size {
             let (theirs, ours) = (welcome.addresses.len(), identity.size);
             return Err(Error::Launch(format!("rank 0 knows {theirs} ranks, this process expects {ours}")));
         }
-        let control = Control::start(identity.rank, vec![(0, Connection::new(stream)?)], Box::new(|| {}))?;
+        let place = (identity.rank, identity.size);
+        let control = Control::start(place, vec![(0, Connection::new(stream)?)], last_act)?;
         let addresses = welcome.addresses.clone();
         Ok((Star { identity, door, control, addresses, patience, spins: false }, welcome, job))
     }

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`buffer`] (aligned bytes), [`time`] (the only clock), [`wire`] (the frame), [`link`]
 //! (frames between ranks: memory, tcp, sim), [`comm`] (the handle), [`collective`], [`control`] (who is alive),
-//! [`launch`] (how processes find each other), [`cluster`].
+//! [`standing`] (how far they are), [`launch`] (how processes find each other), [`cluster`].
 
 pub mod buffer;
 pub mod cluster;
@@ -16,6 +16,7 @@ pub mod control;
 pub mod error;
 pub mod launch;
 pub mod link;
+pub mod standing;
 pub mod time;
 pub mod wire;
 
@@ -26,4 +27,5 @@ pub use error::{Error, Lost, Result};
 pub use launch::hosts::Hosts;
 pub use launch::processes::{JobEntry, Processes, child, job};
 pub use link::sim::{Fault, Network, SimConfig, Stragglers};
+pub use standing::{Doing, Standing};
 pub use time::Time;

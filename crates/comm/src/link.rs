@@ -6,7 +6,7 @@ pub mod sim;
 pub mod tcp;
 
 use crate::wire::Frame;
-use crate::{Result, Service, Time};
+use crate::{Result, Service, Standing, Time};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +31,15 @@ pub trait Link: Send {
     /// [`crate::Error::Lost`] as soon as any rank is known to be lost.
     fn receive(&mut self, deadline: Time) -> Result<Option<Frame>>;
 
+    /// Like [`Link::receive`], for a caller to whom only frames of rank `from` matter now: what others say may
+    /// be taken in some milliseconds later.
+    ///
+    /// # Errors
+    /// As [`Link::receive`].
+    fn receive_from(&mut self, _from: usize, deadline: Time) -> Result<Option<Frame>> {
+        self.receive(deadline)
+    }
+
     /// The time on this rank: wall clock, or virtual.
     fn now(&self) -> Time;
 
@@ -45,6 +54,13 @@ pub trait Link: Send {
     /// Says what this rank is doing or holds, for the message that names it if it is lost. Also counts as
     /// progress.
     fn describe(&mut self, _held: &str) {}
+
+    /// Asks that [`Link::standings`] be kept up to date from now on, or no more; needed where ranks hear of each
+    /// other only through rank 0.
+    fn watch(&mut self, _on: bool) {}
+
+    /// How far the other ranks are, as far as it is known here.
+    fn standings(&self) -> Vec<Standing>;
 
     /// The services of all ranks, if they share this process's memory and may be called in place.
     fn services(&self) -> Option<&SharedServices> {

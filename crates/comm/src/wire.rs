@@ -105,7 +105,7 @@ impl Frame {
         header[16..24].copy_from_slice(&self.sequence.to_le_bytes());
         header[24..28].copy_from_slice(&(self.head.len() as u32).to_le_bytes());
         header[28..32].copy_from_slice(&(self.body.len() as u32).to_le_bytes());
-        let sum = checksum(&header[..32], &self.head, self.body.bytes());
+        let sum = checksum(&header[..COVERED], &self.head, self.body.bytes());
         header[32..40].copy_from_slice(&sum.to_le_bytes());
         Ok(header)
     }
@@ -122,7 +122,21 @@ impl Frame {
     }
 }
 
+/// Up to this many bytes of header, head and body the checksum is taken in one go: cheaper than to set up a
+/// hasher that takes pieces.
+const SMALL_BYTES: usize = 512;
+/// Bytes of a header that the checksum covers.
+const COVERED: usize = 32;
+
 fn checksum(header: &[u8], head: &[u8], body: &[u8]) -> u64 {
+    let length = header.len() + head.len() + body.len();
+    if length <= SMALL_BYTES {
+        let mut bytes = [0; SMALL_BYTES];
+        bytes[..header.len()].copy_from_slice(header);
+        bytes[header.len()..][..head.len()].copy_from_slice(head);
+        bytes[header.len() + head.len()..length].copy_from_slice(body);
+        return Xxh3::oneshot(&bytes[..length]);
+    }
     let mut hasher = Xxh3::new();
     hasher.write(header);
     hasher.write(head);
@@ -169,11 +183,17 @@ impl Header {
         Ok(Header { bytes: *bytes, kind, head_bytes, body_bytes })
     }
 
+    /// True if the frame is so small that [`Header::finish`] takes its checksum faster than a
+    /// [`Header::hasher`].
+    pub fn is_small(&self) -> bool {
+        COVERED + self.head_bytes + self.body_bytes <= SMALL_BYTES
+    }
+
     /// A hasher that has seen what the checksum covers of this header. A reader feeds it head and body as they
     /// arrive, while they are still in the cache.
     pub fn hasher(&self) -> Xxh3 {
         let mut hasher = Xxh3::new();
-        hasher.write(&self.bytes[..32]);
+        hasher.write(&self.bytes[..COVERED]);
         hasher
     }
 
@@ -182,7 +202,7 @@ impl Header {
     /// # Errors
     /// [`Error::BadFrame`] if a length or the checksum does not agree.
     pub fn finish(&self, head: Vec<u8>, body: Buffer) -> Result<Frame> {
-        let found = checksum(&self.bytes[..32], &head, body.bytes());
+        let found = checksum(&self.bytes[..COVERED], &head, body.bytes());
         self.finish_hashed(head, body, found)
     }
 

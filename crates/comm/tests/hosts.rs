@@ -124,7 +124,18 @@ fn another_version_is_refused_on_both_sides() {
     assert_eq!(&answer[..5], [b'D', b'L', b'N', b'f', VERSION], "so that the other can tell");
     let error = message(centre);
     assert!(error.contains("expected 3 ranks, 1 joined within 2 s; ranks 1, 2 are missing"), "{error}");
-    assert!(error.contains(&format!("wire version {}", VERSION + 1)), "{error}");
+    let both = format!("wire version {}, this program speaks {VERSION}", VERSION + 1);
+    assert!(error.contains(&both), "{error}");
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_the_others() {
+    let addresses = addresses(3);
+    for number in 0..3 {
+        let error =
+            start(Hosts { interrupted: || true, ..rank(number, &addresses) }).join().unwrap().unwrap_err();
+        assert!(error.status() == 3 && error.to_string().contains("interrupted"), "{error:?}");
+    }
 }
 
 #[test]

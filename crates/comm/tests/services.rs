@@ -16,9 +16,6 @@ impl Service for Counter {
         out.push((0, REPLIES, Message::new(&self.0, Buffer::new())));
         Ok(())
     }
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
 }
 
 #[test]

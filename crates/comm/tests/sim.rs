@@ -36,10 +36,6 @@ impl Service for Adder {
         out.push((message.from, MAIL, Message::new(&self.0, Buffer::new())));
         Ok(())
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }
 
 /// Some of everything that a rank may do: compute, send, receive from one and from any, look, call a service,

@@ -271,7 +271,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         }
         self.running_since = self.comm.now();
         if found.is_none() {
-            for round in 1..=self.rounds {
+            let clocks_per_round = self.row_blocks.len().max(1);
+            for round in (0..=self.rounds).step_by(clocks_per_round).skip(1) {
                 self.run_to(round)?;
             }
         }

@@ -321,11 +321,15 @@ pub(crate) fn call_on(
 /// Reads the answer of rank 0: the welcome and the job.
 ///
 /// # Blocking
-/// Until it comes or `patience` is over.
+/// Until it comes or `patience` is over; `watch` is called now and then and may end the wait.
 ///
 /// # Errors
-/// [`Error::Launch`] if rank 0 refuses, ends or does not answer.
-pub(crate) fn hear_welcome(stream: &TcpStream, patience: Patience) -> Result<(Welcome, Buffer)> {
+/// [`Error::Launch`] if rank 0 refuses, ends or does not answer; what `watch` says.
+pub(crate) fn hear_welcome(
+    stream: &TcpStream,
+    patience: Patience,
+    mut watch: impl FnMut() -> Result<()>,
+) -> Result<(Welcome, Buffer)> {
     stream.set_nonblocking(true).map_err(Error::io("making a connection non-blocking"))?;
     let mut greeting = Greeting::new(crate::wire::MAX_HEAD + crate::wire::MAX_BODY);
     loop {
@@ -346,6 +350,22 @@ pub(crate) fn hear_welcome(stream: &TcpStream, patience: Patience) -> Result<(We
                 "rank 0 did not answer within {seconds} s; it waits for the other ranks"
             )));
         }
-        wait(&mut [PollFd::new(stream, PollFlags::IN)], patience.left());
+        watch()?;
+        wait(&mut [PollFd::new(stream, PollFlags::IN)], patience.left().min(ROUND));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_of_the_program_is_told_both() {
+        let identity =
+            |rank| Identity { rank, size: 2, token: "t".into(), address: String::new(), job: String::new() };
+        let hello = identity(1).hello(Role::Control);
+        assert_eq!(identity(0).object(&hello), None);
+        let text = identity(0).object(&Hello { program: "99.0.1".into(), ..hello }).unwrap_or_default();
+        assert!(text.contains("version 99.0.1") && text.contains(PROGRAM), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use super::door::{Door, Identity, Patience};
 use super::processes::has_processors;
 use super::{DEFAULT_PATIENCE, Star, check_size, encode_job, resolve};
 use crate::cluster::Job;
-use crate::{Error, Result};
+use crate::{Error, Lost, Result};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,7 +21,12 @@ pub struct Hosts {
     pub token: String,
     /// How long the ranks have to join.
     pub patience: Duration,
+    /// Asked now and then while the ranks join: true ends the wait, as a user does who interrupts the program.
+    pub interrupted: fn() -> bool,
 }
+
+/// The exit status of a program that was interrupted.
+const INTERRUPTED: u8 = 3;
 
 /// Without the token.
 impl std::fmt::Debug for Hosts {
@@ -33,7 +38,14 @@ impl std::fmt::Debug for Hosts {
 impl Hosts {
     /// The cluster at `addresses`, loopback only, as whichever rank this process can be.
     pub fn new(addresses: Vec<String>) -> Hosts {
-        Hosts { addresses, rank: None, insecure: false, token: String::new(), patience: DEFAULT_PATIENCE }
+        Hosts {
+            addresses,
+            rank: None,
+            insecure: false,
+            token: String::new(),
+            patience: DEFAULT_PATIENCE,
+            interrupted: || false,
+        }
     }
 
     /// The addresses in a host file: one `host:port` a line in rank order, `#` begins a comment, blank lines
@@ -92,12 +104,21 @@ impl Hosts {
         };
         let here = resolved.iter().filter(|address| address.ip() == resolved[rank].ip()).count();
         let spins = has_processors(here);
+        let interrupted = self.interrupted;
+        let watch = || match interrupted() {
+            true => Err(Error::Failed {
+                status: INTERRUPTED,
+                text: "interrupted while the ranks joined; nothing was begun".into(),
+            }),
+            false => Ok(()),
+        };
+        let last_act = Box::new(|_: &Lost| true);
         if rank == 0 {
-            let star =
-                Star::gather(identity, door, patience, encode_job(job)?, Box::new(|| {}), &mut |_| Ok(()))?;
+            let job_bytes = encode_job(job)?;
+            let star = Star::gather(identity, door, patience, job_bytes, last_act, &mut |_| watch())?;
             return Star { spins, ..star }.run(job);
         }
-        let (star, welcome, bytes) = Star::join(identity, door, patience, resolved[0], || Ok(()))?;
+        let (star, welcome, bytes) = Star::join(identity, door, patience, resolved[0], last_act, watch)?;
         if let Some(other) = (0..resolved.len()).find(|&r| welcome.addresses[r] != self.addresses[r]) {
             return Err(star.give_up(Error::Launch(format!(
                 "rank {other} is at {} in the list of rank 0, and at {} in that of rank {rank}",

@@ -58,7 +58,10 @@ impl Processes {
         };
         let children = Children::start(self, &identity)?;
         let for_control = children.0.clone();
-        let last_act = Box::new(move || end(&for_control, LAST_WORDS / 3));
+        let last_act = Box::new(move |_: &Lost| {
+            end(&for_control, LAST_WORDS / 3);
+            true
+        });
         let star = Star::gather(identity, door, patience, encode_job(job)?, last_act, &mut |joined| {
             children.check(|rank| joined.contains_key(&rank))
         })?;
@@ -160,14 +163,20 @@ pub const fn job<J: Job>() -> JobEntry {
 /// that rank and ends the process; elsewhere it returns at once.
 ///
 /// The exit code is 0, or the [`Error::status`] of what came first: 4 if a rank was lost. The last line on standard
-/// error says why, unless a rank's own work failed: then rank 0 says it for all.
+/// error says why, once for all ranks: rank 0 says it, or each of the others if rank 0 is gone.
 pub fn child(jobs: &[JobEntry]) {
     let Ok(text) = std::env::var(VARIABLE) else { return };
     let code = match serve(&text, jobs) {
         Ok(()) => 0,
         Err(error) => {
-            // What the work of a rank failed with is brought to rank 0, whose process reports it once.
-            if !matches!(error, Error::Body(_) | Error::Failed { .. }) {
+            // What the work of a rank failed with is brought to rank 0, whose process reports it once; and so is
+            // a loss, unless it is that of rank 0 itself.
+            let is_told = match &error {
+                Error::Body(_) | Error::Failed { .. } => true,
+                Error::Lost(lost) => !is_ours_to_tell(lost),
+                _ => false,
+            };
+            if !is_told {
                 last_line(&error);
             }
             error.status().into()
@@ -176,9 +185,17 @@ pub fn child(jobs: &[JobEntry]) {
     std::process::exit(code)
 }
 
+/// True if no launcher is left to tell of the loss on the terminal that all ranks share.
+fn is_ours_to_tell(lost: &Lost) -> bool {
+    lost.rank == 0
+}
+
 fn serve(text: &str, jobs: &[JobEntry]) -> Result<()> {
     let patience = Patience::start(DEFAULT_PATIENCE);
     let (identity, launcher, centre) = parse(text)?;
+    // A child that is stopped does not see its launcher die: the system is asked to wake it then.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT));
     let door = Door::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let identity = Identity { address: door.address()?.to_string(), ..identity };
     let spins = has_processors(identity.size);
@@ -188,7 +205,8 @@ fn serve(text: &str, jobs: &[JobEntry]) -> Result<()> {
         true => Ok(()),
         false => Err(Error::Launch("the process that started this rank has ended".into())),
     };
-    let (star, welcome, bytes) = Star::join(identity, door, patience, centre, watch)?;
+    let (star, welcome, bytes) =
+        Star::join(identity, door, patience, centre, Box::new(is_ours_to_tell), watch)?;
     match jobs.iter().find(|entry| entry.name == welcome.job) {
         Some(entry) => (entry.run)(Star { spins, ..star }, &bytes),
         None => {

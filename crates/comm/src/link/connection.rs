@@ -7,7 +7,9 @@
 use crate::wire::{Frame, HEADER_BYTES, Header, Kind};
 use crate::{Buffer, Error, Result};
 use rustix::event::{PollFd, Timespec, poll};
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg, send, sendmsg,
+};
 use std::collections::VecDeque;
 use std::hash::Hasher;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read};
@@ -22,6 +24,10 @@ const STAGE_BYTES: usize = 16 << 10;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Most frames that one write gathers.
 const GATHERED: usize = 8;
+/// Frames up to this size go out as one piece: a copy is cheaper than to gather three.
+const SMALL_BYTES: usize = 1 << 10;
+/// How long a [`Connection::fill_patiently`] waits at most, about: the system counts in ticks.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(4);
 
 /// How a look at a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +96,8 @@ impl Pool {
 /// A frame that has not arrived in full.
 struct Partial {
     header: Header,
-    hasher: Xxh3,
+    /// A small frame has none: it is hashed at once when it is complete.
+    hasher: Option<Xxh3>,
     head: Vec<u8>,
     body: Buffer,
     body_filled: usize,
@@ -100,13 +107,16 @@ impl Partial {
     fn new(header: Header, pool: &mut Pool) -> Partial {
         let body = pool.take(header.body_bytes);
         let head = Vec::with_capacity(header.head_bytes);
-        Partial { hasher: header.hasher(), head, body, body_filled: 0, header }
+        let hasher = (!header.is_small()).then(|| header.hasher());
+        Partial { hasher, head, body, body_filled: 0, header }
     }
 
     /// Takes what belongs to this frame from the front of `bytes`; returns how many that were.
     fn absorb(&mut self, bytes: &[u8]) -> usize {
         let (head, rest) = bytes.split_at(bytes.len().min(self.header.head_bytes - self.head.len()));
-        self.hasher.write(head);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.write(head);
+        }
         self.head.extend_from_slice(head);
         let body = &rest[..rest.len().min(self.body_missing())];
         self.body.bytes_mut()[self.body_filled..][..body.len()].copy_from_slice(body);
@@ -120,7 +130,9 @@ impl Partial {
 
     /// Counts `length` more bytes that are in the body.
     fn body_arrived(&mut self, length: usize) {
-        self.hasher.write(&self.body.bytes()[self.body_filled..][..length]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.write(&self.body.bytes()[self.body_filled..][..length]);
+        }
         self.body_filled += length;
     }
 
@@ -130,6 +142,31 @@ impl Partial {
 
     fn is_complete(&self) -> bool {
         self.head_is_complete() && self.body_missing() == 0
+    }
+
+    /// The frame, once it is complete.
+    fn finish(self) -> Result<Frame> {
+        match self.hasher {
+            Some(hasher) => self.header.finish_hashed(self.head, self.body, hasher.finish()),
+            None => self.header.finish(self.head, self.body),
+        }
+    }
+}
+
+/// The receiving side of a socket.
+struct Source<'a> {
+    stream: &'a TcpStream,
+    flags: RecvFlags,
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        Ok(recv(self.stream, into, self.flags)?.1)
+    }
+
+    fn read_vectored(&mut self, pieces: &mut [IoSliceMut<'_>]) -> std::io::Result<usize> {
+        let mut nothing = RecvAncillaryBuffer::default();
+        Ok(recvmsg(self.stream, pieces, &mut nothing, self.flags)?.bytes)
     }
 }
 
@@ -213,7 +250,7 @@ impl Reader {
                 self.partial = Some(partial);
                 break;
             }
-            let frame = partial.header.finish_hashed(partial.head, partial.body, partial.hasher.finish())?;
+            let frame = partial.finish()?;
             pool.lend(&frame.body);
             ready.push_back(frame);
         }
@@ -244,6 +281,19 @@ impl Outgoing {
     }
 }
 
+/// No write blocks, and none is a plain one: a program may have chosen to be ended by SIGPIPE, for its standard
+/// output.
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// How much the system took of a write; 0 if it takes nothing now.
+fn written(outcome: rustix::io::Result<usize>) -> Result<usize> {
+    match outcome {
+        Ok(count) => Ok(count),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(0),
+        Err(errno) => Err(Error::Io { what: "writing".into(), source: errno.into() }),
+    }
+}
+
 /// A connection to one peer and what waits on both of its sides.
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -253,7 +303,9 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Result<Connection> {
-        stream.set_nonblocking(true).map_err(Error::io("making a connection non-blocking"))?;
+        // The socket itself blocks, for a patient read; everything else asks not to, call by call.
+        stream.set_nonblocking(false).map_err(Error::io("making a connection blocking"))?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(Error::io("setting SO_RCVTIMEO"))?;
         stream.set_nodelay(true).map_err(Error::io("setting TCP_NODELAY"))?;
         Ok(Connection { stream, reader: Reader::new(), queue: VecDeque::new() })
     }
@@ -265,8 +317,24 @@ impl Connection {
     pub(crate) fn push(&mut self, frame: Frame) -> Result<()> {
         let header = frame.encode_header()?;
         let first = self.queue.is_empty();
-        self.queue.push_back(Outgoing { header, frame, written: 0 });
+        let written =
+            if first && frame.wire_bytes() <= SMALL_BYTES { self.write_small(&header, &frame)? } else { 0 };
+        if written == frame.wire_bytes() {
+            return Ok(());
+        }
+        self.queue.push_back(Outgoing { header, frame, written });
         if first { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes a small frame as one piece; returns how much of it the system took.
+    fn write_small(&mut self, header: &[u8; HEADER_BYTES], frame: &Frame) -> Result<usize> {
+        let mut piece = [0; SMALL_BYTES];
+        let (head, body) = (&frame.head[..], frame.body.bytes());
+        let body_start = HEADER_BYTES + head.len();
+        piece[..HEADER_BYTES].copy_from_slice(header);
+        piece[HEADER_BYTES..body_start].copy_from_slice(head);
+        piece[body_start..][..body.len()].copy_from_slice(body);
+        written(send(&self.stream, &piece[..body_start + body.len()], SEND_FLAGS))
     }
 
     /// Writes as much of the queue as the system takes now.
@@ -281,13 +349,10 @@ impl Connection {
                 slices[used] = IoSlice::new(piece);
                 used += 1;
             }
-            // Not a plain write: a program may have chosen to be ended by SIGPIPE, for its standard output.
             let mut nothing = SendAncillaryBuffer::default();
-            match sendmsg(&self.stream, &slices[..used], &mut nothing, SendFlags::NOSIGNAL) {
-                Ok(count) => self.written(count),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(errno) => return Err(Error::Io { what: "writing".into(), source: errno.into() }),
+            match written(sendmsg(&self.stream, &slices[..used], &mut nothing, SEND_FLAGS))? {
+                0 => break,
+                count => self.written(count),
             }
         }
         Ok(())
@@ -315,12 +380,27 @@ impl Connection {
         self.queue.clear();
     }
 
-    /// Reads once and appends the frames that are complete to `ready`.
+    /// Reads once what has arrived and appends the frames that are complete to `ready`.
     ///
     /// # Errors
     /// As [`Reader::fill`].
     pub(crate) fn fill(&mut self, pool: &mut Pool, ready: &mut VecDeque<Frame>) -> Result<Progress> {
-        self.reader.fill(&mut &self.stream, pool, ready)
+        let mut source = Source { stream: &self.stream, flags: RecvFlags::DONTWAIT };
+        self.reader.fill(&mut source, pool, ready)
+    }
+
+    /// Like [`Connection::fill`], but sleeps in the read until something arrives or [`PATIENCE`] has passed:
+    /// one call of the system instead of two.
+    ///
+    /// # Errors
+    /// As [`Reader::fill`].
+    pub(crate) fn fill_patiently(
+        &mut self,
+        pool: &mut Pool,
+        ready: &mut VecDeque<Frame>,
+    ) -> Result<Progress> {
+        let mut source = Source { stream: &self.stream, flags: RecvFlags::empty() };
+        self.reader.fill(&mut source, pool, ready)
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {

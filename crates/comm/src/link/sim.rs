@@ -23,7 +23,7 @@ pub use world::Report;
 
 use super::Link;
 use crate::wire::Frame;
-use crate::{Lost, Result, Time};
+use crate::{Lost, Result, Standing, Time};
 use random::{Purpose, Random};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -220,7 +220,11 @@ impl Link for SimLink {
     }
 
     fn describe(&mut self, held: &str) {
-        self.hub.world().describe(self.rank, held);
+        self.hub.world().describe(self.rank, self.time, held);
+    }
+
+    fn standings(&self) -> Vec<Standing> {
+        self.hub.world().standings(self.rank, self.time)
     }
 
     fn bytes_sent(&self) -> u64 {

@@ -6,20 +6,24 @@
 //! computes.
 //!
 //! A wait first looks again and again for some microseconds, which is cheaper than to sleep and be woken, but
-//! only where every rank of this host has a processor of its own.
+//! only where every rank of this host has a processor of its own. Then, if it is for one connection only, it
+//! sleeps in the read of that one for some milliseconds, and only then in a poll of all: a round trip that is
+//! fast takes one write and one read of each side, as it does between plain blocking sockets.
 
 use super::Link;
-use super::connection::{Connection, Pool, Progress, note, wait};
+use super::connection::{Connection, PATIENCE, Pool, Progress, note, wait};
 use crate::control::{Control, silence};
 use crate::time::Clock;
 use crate::wire::{Frame, Kind};
-use crate::{Error, Result, Time};
+use crate::{Error, Result, Standing, Time};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long a wait looks before it sleeps, where it may.
 const SPIN: Duration = Duration::from_micros(60);
+/// A time between two looks of a wait that means that the processor was given to somebody else meanwhile.
+const LATE: Duration = Duration::from_micros(300);
 /// Up to this many connections are looked at by reading them; more are asked about all at once.
 const READ_TO_LOOK: usize = 2;
 
@@ -62,7 +66,6 @@ impl TcpLink {
         };
         let peers = connections.into_iter().enumerate().map(peer).collect();
         let clock = control.shared.clock();
-        let spin = Spin { is_allowed: spins, ..Spin::default() };
         TcpLink {
             rank,
             peers,
@@ -71,7 +74,7 @@ impl TcpLink {
             clock,
             pool: Pool::default(),
             ready: VecDeque::new(),
-            spin,
+            spin: Spin::new(spins),
             bytes_sent: 0,
         }
     }
@@ -106,16 +109,44 @@ impl TcpLink {
         moved > 0
     }
 
+    /// The peer in whose read a wait for `from` (or for anybody) may sleep: nothing else can happen meanwhile
+    /// that does not have the time.
+    fn only_peer(&self, from: Option<usize>) -> Option<usize> {
+        let at = match from {
+            Some(rank) => self.places.get(rank).copied().flatten()?,
+            None => self.peers.iter().position(|peer| !peer.is_closed)?,
+        };
+        let may = |(place, peer): (usize, &Peer)| match peer.is_closed {
+            true => place != at,
+            false => !peer.connection.is_writing() && (place == at || from.is_some()),
+        };
+        self.peers.iter().enumerate().all(may).then_some(at)
+    }
+
     /// Writes and reads what can be at once; true if anything arrived. A broken connection is reported.
     fn serve(&mut self, at: usize) -> bool {
         let peer = &mut self.peers[at];
         if peer.is_closed {
             return false;
         }
-        let before = self.ready.len();
         // What a peer said before it closed counts, so a failed write is left for the read to find.
         let _ = peer.connection.flush();
-        let cause = match peer.connection.fill(&mut self.pool, &mut self.ready) {
+        let before = self.ready.len();
+        let outcome = peer.connection.fill(&mut self.pool, &mut self.ready);
+        self.take_in(at, before, outcome)
+    }
+
+    /// Sleeps in the read of peer `at`, for [`PATIENCE`] at most.
+    fn sleep_at(&mut self, at: usize) {
+        let before = self.ready.len();
+        let outcome = self.peers[at].connection.fill_patiently(&mut self.pool, &mut self.ready);
+        self.take_in(at, before, outcome);
+    }
+
+    /// Looks at the `outcome` of a read from peer `at`, whose frames are in `ready` from `before` on; true if
+    /// anything arrived.
+    fn take_in(&mut self, at: usize, before: usize, outcome: Result<Progress>) -> bool {
+        let cause = match outcome {
             Ok(Progress::Nothing) => return false,
             Ok(Progress::Some) => self.check_arrived(at, before).err(),
             Ok(Progress::Closed) | Err(Error::Io { .. }) => Some("its connection closed".to_string()),
@@ -170,6 +201,45 @@ impl TcpLink {
         Ok(())
     }
 
+    /// The next frame; `from` says whose matter.
+    fn receive_any(&mut self, from: Option<usize>, deadline: Time) -> Result<Option<Frame>> {
+        if self.ready.is_empty() {
+            self.control.shared.waits(true);
+        }
+        let found = self.await_frame(from, deadline);
+        self.control.shared.waits(false);
+        if let Ok(Some(_)) = &found {
+            self.control.shared.moved();
+        }
+        found
+    }
+
+    fn await_frame(&mut self, from: Option<usize>, deadline: Time) -> Result<Option<Frame>> {
+        let mut may_sleep_in_read = true;
+        loop {
+            self.control.shared.check()?;
+            if let Some(frame) = self.ready.pop_front() {
+                return Ok(Some(frame));
+            }
+            let now = self.clock.now();
+            if now >= deadline {
+                while self.look() && self.ready.is_empty() {}
+                return Ok(self.ready.pop_front());
+            }
+            if self.spin(deadline) {
+                continue;
+            }
+            // Once only: a read does not hear the bell, and what takes longer need not save a call.
+            let is_far = deadline.since(now) > 4 * PATIENCE;
+            let only = if may_sleep_in_read && is_far { self.only_peer(from) } else { None };
+            may_sleep_in_read = false;
+            match only {
+                Some(at) => self.sleep_at(at),
+                None => drop(self.wait(deadline.since(now))),
+            }
+        }
+    }
+
     /// Looks without sleeping until a frame is there or it does not pay any more; true if one is.
     fn spin(&mut self, deadline: Time) -> bool {
         let Some(patience) = self.spin.patience() else { return false };
@@ -179,10 +249,11 @@ impl TcpLink {
         while self.ready.is_empty() && last < end && self.control.shared.check().is_ok() {
             let moved = self.look();
             let now = self.clock.now();
+            // Whatever has arrived by then: it was late if the processor was away before this look.
+            longest_gap = longest_gap.max(now.since(last));
             if moved {
                 end = (now + patience).min(deadline);
             } else {
-                longest_gap = longest_gap.max(now.since(last));
                 std::thread::yield_now(); // the peer may be on this very processor
             }
             last = now;
@@ -194,16 +265,26 @@ impl TcpLink {
 
 /// Whether it pays to look again and again before a wait sleeps. Where another program needs the processor, or
 /// frames come late, it does not: then it is tried again only now and then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Spin {
     is_allowed: bool,
     /// Waits that are still to be slept through.
     skip: u32,
     /// Fruitless tries in a row.
     fruitless: u32,
+    /// Waits that will be slept through once the processor is given to somebody else again. Such a time costs as
+    /// much as a hundred round trips, so it grows as long as they happen.
+    penalty: u32,
 }
 
 impl Spin {
+    /// Least and most waits slept through after the processor was given to somebody else.
+    const PENALTIES: (u32, u32) = (200, 20_000);
+
+    fn new(is_allowed: bool) -> Spin {
+        Spin { is_allowed, skip: 0, fruitless: 0, penalty: Spin::PENALTIES.0 }
+    }
+
     /// How long the next wait may look; `None` if it should sleep at once.
     fn patience(&mut self) -> Option<Duration> {
         if self.skip > 0 {
@@ -217,7 +298,14 @@ impl Spin {
     /// means that the system gave the processor to somebody else.
     fn learn(&mut self, came: bool, longest_gap: Duration) {
         self.fruitless = if came { 0 } else { (self.fruitless + 1).min(6) };
-        self.skip = if longest_gap > 8 * SPIN { 200 } else { (1 << self.fruitless) - 1 };
+        let (least, most) = Spin::PENALTIES;
+        if longest_gap > LATE {
+            self.skip = self.penalty;
+            self.penalty = (self.penalty * 2).min(most);
+        } else {
+            self.skip = (1 << self.fruitless) - 1;
+            self.penalty = self.penalty.saturating_sub(1).max(least);
+        }
     }
 }
 
@@ -233,21 +321,11 @@ impl Link for TcpLink {
     }
 
     fn receive(&mut self, deadline: Time) -> Result<Option<Frame>> {
-        self.control.shared.moved();
-        loop {
-            self.control.shared.check()?;
-            if let Some(frame) = self.ready.pop_front() {
-                return Ok(Some(frame));
-            }
-            let now = self.clock.now();
-            if now >= deadline {
-                while self.look() && self.ready.is_empty() {}
-                return Ok(self.ready.pop_front());
-            }
-            if !self.spin(deadline) {
-                self.wait(deadline.since(now));
-            }
-        }
+        self.receive_any(None, deadline)
+    }
+
+    fn receive_from(&mut self, from: usize, deadline: Time) -> Result<Option<Frame>> {
+        self.receive_any(Some(from), deadline)
     }
 
     fn now(&self) -> Time {
@@ -259,6 +337,14 @@ impl Link for TcpLink {
         self.control.shared.describe(held);
     }
 
+    fn watch(&mut self, on: bool) {
+        self.control.shared.watch(on);
+    }
+
+    fn standings(&self) -> Vec<Standing> {
+        self.control.shared.standings()
+    }
+
     fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
@@ -266,6 +352,7 @@ impl Link for TcpLink {
     /// Also waits until all peers have said goodbye, so that no connection closes on bytes that somebody still
     /// needs; as long as they live, and their signs of life tell, that may take them.
     fn finish(&mut self) -> Result<()> {
+        self.control.shared.waits(true);
         for at in 0..self.peers.len() {
             let goodbye = note(Kind::Goodbye, self.rank, self.peers[at].rank, Vec::new());
             self.push(at, goodbye)?;

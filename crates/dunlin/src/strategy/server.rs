@@ -298,8 +298,4 @@ impl Service for Shards {
     fn handle(&mut self, mut message: Message, out: &mut Outbox) -> dunlin_comm::Result<()> {
         self.handle_message(&mut message, out).map_err(Into::into)
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }

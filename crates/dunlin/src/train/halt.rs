@@ -115,10 +115,6 @@ impl Service for Doorman {
         }
         Ok(())
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -137,8 +133,8 @@ impl Halt {
     /// at multiples of `step` clocks.
     pub(super) fn install(comm: &mut Comm, workers: usize, begun: u64, step: u64) -> Halt {
         let state = Arc::new(Mutex::new(State { begun, step, ..State::default() }));
-        let (rank, shard) = (comm.rank(), comm.remove_service());
-        comm.install(Box::new(Doorman { rank, workers, state: state.clone(), shard }));
+        let (rank, own) = (comm.rank(), state.clone());
+        comm.wrap_service(|shard| Box::new(Doorman { rank, workers, state: own, shard }));
         Halt { state, has_asked: false }
     }
 

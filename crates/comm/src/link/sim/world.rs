@@ -10,7 +10,7 @@ use super::config::SimConfig;
 use super::faults::Fault;
 use super::network::{Event, Queue, Wires, tie};
 use crate::wire::Frame;
-use crate::{Error, Lost, Result, Time};
+use crate::{Doing, Error, Lost, Result, Standing, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ pub struct Report {
     pub transcript: String,
 }
 
+/// How exactly it is known when a rank moved.
+const MOVES_APART: Duration = Duration::from_millis(1);
+/// How many times at which a rank moved are known.
+const MOVES_KEPT: usize = 1024;
+
 /// Where a rank stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
@@ -54,9 +59,37 @@ struct Rank {
     time: Time,
     inbox: VecDeque<Frame>,
     held: String,
+    /// Frames sent and taken, and descriptions.
+    moves: u64,
+    /// When it moved of late, in order, to about a [`MOVES_APART`]. A rank may run ahead of the others, so the
+    /// latest is not enough to tell when it had moved last at some time of theirs.
+    moved_at: VecDeque<Time>,
     crashed: bool,
     silent: bool,
     deadlock: Option<String>,
+}
+
+impl Rank {
+    fn moved(&mut self, time: Time) {
+        self.moves += 1;
+        if self.moved_at.back().is_none_or(|last| time.since(*last) >= MOVES_APART) {
+            self.moved_at.push_back(time);
+            if self.moved_at.len() > MOVES_KEPT {
+                self.moved_at.pop_front();
+            }
+        }
+    }
+
+    /// How far this `rank` is at `now`.
+    fn standing(&self, rank: usize, now: Time) -> Standing {
+        let doing = match self.state {
+            State::Ended => Doing::Ended,
+            State::Parked { .. } if self.time <= now => Doing::Waits,
+            _ => Doing::Works, // perhaps parked ahead of the others: until then it computes
+        };
+        let moved_at = self.moved_at.iter().rev().find(|time| **time <= now).copied().unwrap_or_default();
+        Standing { rank, doing, progress: self.moves, moved_at, held: self.held.clone() }
+    }
 }
 
 /// The state of a simulated cluster; whoever has the baton changes it.
@@ -79,6 +112,8 @@ impl World {
             time: Time(0),
             inbox: VecDeque::new(),
             held: String::new(),
+            moves: 0,
+            moved_at: VecDeque::new(),
             crashed: false,
             silent: false,
             deadlock: None,
@@ -104,13 +139,17 @@ impl World {
     /// Queues a frame that its sender sends at `time`.
     pub(super) fn send(&mut self, time: Time, frame: Frame) -> Result<()> {
         self.check(usize::from(frame.from))?;
+        self.ranks[usize::from(frame.from)].moved(time);
         self.queue.push(time, Event::Submit(frame));
         Ok(())
     }
 
     /// The next frame of `rank`'s inbox.
     pub(super) fn take(&mut self, rank: usize) -> Option<Frame> {
-        self.ranks[rank].inbox.pop_front()
+        let this = &mut self.ranks[rank];
+        let frame = this.inbox.pop_front()?;
+        this.moved(this.time);
+        Some(frame)
     }
 
     /// The time of `rank` when it last got the baton.
@@ -118,10 +157,19 @@ impl World {
         self.ranks[rank].time
     }
 
-    pub(super) fn describe(&mut self, rank: usize, held: &str) {
-        let place = &mut self.ranks[rank].held;
-        place.clear();
-        place.push_str(held);
+    /// `rank` says at `time` what it does.
+    pub(super) fn describe(&mut self, rank: usize, time: Time, held: &str) {
+        let this = &mut self.ranks[rank];
+        this.moved(time);
+        this.held.clear();
+        this.held.push_str(held);
+    }
+
+    /// How far all ranks but `rank` are at `now`. Counter and text are the latest, also of a rank that
+    /// ran ahead in virtual time.
+    pub(super) fn standings(&self, rank: usize, now: Time) -> Vec<Standing> {
+        let others = self.ranks.iter().enumerate().filter(|(other, _)| *other != rank);
+        others.map(|(other, this)| this.standing(other, now)).collect()
     }
 
     /// When all frames that `rank` submitted so far have left it.
@@ -143,7 +191,12 @@ impl World {
         if let Some(what) = &this.deadlock {
             let latest = self.ranks.iter().map(|r| r.time).max().unwrap_or_default();
             let seconds = latest.since(this.time).as_secs_f64();
-            return Err(Error::Timeout { whom: "any rank".into(), what: what.clone(), seconds });
+            return Err(Error::Timeout {
+                whom: "any rank".into(),
+                what: what.clone(),
+                seconds,
+                standing: String::new(),
+            });
         }
         self.lost.as_ref().map_or(Ok(()), |lost| Err(Error::Lost(lost.clone())))
     }
