@@ -11,6 +11,7 @@ use dunlin::table::Params;
 use dunlin::train::{Observer, Source};
 use dunlin::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// A training run, as it is sent to ranks in other processes.
 #[derive(Serialize, Deserialize)]
@@ -72,10 +73,13 @@ impl TrainJob {
                 &read
             }
         };
+        model.check_memory(&run.settings, source.shape())?;
         let mut observer = Watcher {
             console: (comm.rank() == 0 && !self.quiet).then(Console::new),
             folder: match &run.out {
-                Some(out) if comm.rank() == 0 => Some(RunFolder::open(out, &run)?),
+                Some(out) if comm.rank() == 0 => {
+                    Some(RunFolder::open(out, &run).map_err(|error| no_folder(out, error))?)
+                }
                 _ => None,
             },
         };
@@ -84,6 +88,14 @@ impl TrainJob {
             observer.event(&Event::Failed { text: error.to_string() });
         }
         outcome
+    }
+}
+
+/// A folder that cannot be made or written is for the user to choose again.
+pub(crate) fn no_folder(out: &Path, error: Error) -> Error {
+    match error {
+        Error::Io { what, source } => Error::Usage(format!("--out {}: {what}: {source}", out.display())),
+        error => error,
     }
 }
 

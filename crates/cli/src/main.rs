@@ -10,6 +10,7 @@ mod console;
 mod folder;
 mod interrupt;
 mod job;
+mod places;
 mod settings;
 
 use clap::Parser;
@@ -50,10 +51,18 @@ fn is_help(error: &clap::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
-/// What is wrong with the arguments, without the usage lines that `--help` shows.
+/// What is wrong with the arguments, without the usage lines that `--help` shows and the tip to write `-- VALUE`, which
+/// no argument here wants; with what a number may be.
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let text = text
+        .replace("invalid digit found in string", "a whole number, at least 0, is wanted")
+        .replace("cannot parse integer from empty string", "a whole number, at least 0, is wanted")
+        .replace("number too large to fit in target type", "this is too large")
+        .replace("invalid float literal", "a number is wanted")
+        .replace("cannot parse float from empty string", "a number is wanted");
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(" as a value, use '--"));
     let lines =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let text = lines.map(|line| line.trim_start_matches("error: ")).collect::<Vec<_>>().join("; ");

@@ -1,6 +1,8 @@
 //! Run files: TOML with the names of the flags as keys.
 
+use crate::cluster::Place;
 use crate::commands::TrainFlags;
+use dunlin::data::Kind;
 use dunlin::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ pub(crate) fn read(path: &str) -> Result<TrainFlags> {
         let line = error
             .span()
             .map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
-        let message = error.message().replace('\n', "; ");
+        let message = dunlin::model::in_words(&error.message().replace('\n', "; "));
         Error::Usage(format!("{path}:{line}: {message}{}", near_key(error.message())))
     })
 }
@@ -54,6 +56,71 @@ pub(crate) fn split(set: &[String]) -> Result<Vec<(&str, &str)>> {
             _ => Err(Error::Usage(format!("--set {text}: write key=value"))),
         })
         .collect()
+}
+
+/// Refuses names that are there but empty, such as those of a variable that is not set.
+///
+/// # Errors
+/// [`Error::Usage`] with the flag and what is wanted.
+pub(crate) fn refuse_empty(flags: &TrainFlags) -> Result<()> {
+    let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+    let is_no_path =
+        |path: &Option<std::path::PathBuf>| path.as_ref().is_some_and(|p| p.as_os_str().is_empty());
+    let wanted = [
+        ("--train", is_empty(&flags.train), "a file, - for standard input, sample:NAME or synth:KIND"),
+        ("--test", is_empty(&flags.test), "a file, sample:NAME or synth:KIND"),
+        ("--out", is_no_path(&flags.out), "a folder"),
+        ("--vocabulary", is_no_path(&flags.vocabulary), "a file"),
+        ("--label", is_empty(&flags.label), "the name or position of a column"),
+        ("--token", is_empty(&flags.token), "a word that all processes of the run share"),
+        ("--cluster hosts", flags.cluster.as_deref() == Some("hosts:"), "a file with one host:port a line"),
+        (
+            "--cluster hosts",
+            flags.cluster.as_deref() == Some("hosts"),
+            "hosts:FILE, with one host:port a line",
+        ),
+    ];
+    match wanted.iter().find(|(_, is_wrong, _)| *is_wrong) {
+        Some((flag, _, wanted)) => Err(Error::Usage(format!("{flag}: the name is empty; give {wanted}"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses flags that decide nothing in the run that the others ask for: who gives one expects it to act.
+///
+/// # Errors
+/// [`Error::Usage`] with the flag and where it applies.
+pub(crate) fn refuse_irrelevant(flags: &TrainFlags, place: &Place, cluster: &str, data: Kind) -> Result<()> {
+    let (hosts, sim) = (matches!(place, Place::Hosts(_)), matches!(place, Place::Sim(_)));
+    let rows = data == Kind::Labelled;
+    let only_hosts = "the processes of --cluster hosts:FILE";
+    let only_sim = "a simulated cluster, --cluster sim:N";
+    let only_rows = "models that learn from labelled rows";
+    let given = [
+        ("--rank", flags.rank.is_some(), hosts, only_hosts),
+        ("--token", flags.token.is_some(), hosts, only_hosts),
+        ("--insecure", flags.insecure, hosts, only_hosts),
+        ("--net", flags.net.is_some(), sim, only_sim),
+        ("--stragglers", flags.stragglers.is_some(), sim, only_sim),
+        ("--compute-ns", flags.compute_ns.is_some(), sim, only_sim),
+        ("--label", flags.label.is_some(), rows, only_rows),
+        ("--zero-based", flags.zero_based, rows, only_rows),
+        (
+            "--vocabulary",
+            flags.vocabulary.is_some(),
+            data == Kind::Documents,
+            "models that learn from documents",
+        ),
+    ];
+    for (flag, is_given, applies, place) in given {
+        if is_given && !applies {
+            let model = flags.model.as_deref().unwrap_or_default();
+            return Err(Error::Usage(format!(
+                "{flag} is for {place}; this is {model} on --cluster {cluster}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 impl TrainFlags {

@@ -54,6 +54,25 @@ fn ratings_and_documents_that_cannot_be_read() {
     refused("lda", "docword.x.txt", "2\n3\n2\n1 1 1\n2 4 1\n", &["docword.x.txt:5", "4", "3"]);
     refused("lda", "docword.x.txt", "2\n3\n2\n1 1 1\n2 0 1\n", &["docword.x.txt:5", "0"]);
     refused("lda", "docword.x.txt", "99999999999999\n3\n2\n1 1 1\n", &["docword.x.txt:1", "99999999999999"]);
+    refused(
+        "lda",
+        "docword.x.txt",
+        "2\n3\n2\n1 1 1\n2 1 4294967295\n",
+        &["docword.x.txt:5", "count 4294967295", "1 to 1000000"],
+    );
+    refused(
+        "lda",
+        "docword.x.txt",
+        "1\n2000000000\n1\n1 1 1\n",
+        &["line 2", "2,000,000,000 words", "1,000,064"],
+    );
+    refused("lda", "docword.x.txt", "2\n3\n99\n1 1 1\n", &["docword.x.txt:3", "99 entries", "at most 6"]);
+    refused(
+        "softmax",
+        "a.svm",
+        (0..999).map(|label| format!("{label} 2147483647:1\n")).collect::<String>(),
+        &["weights", "2147483647 rows", "GB"],
+    );
 }
 
 #[test]
@@ -102,7 +121,10 @@ fn words_that_are_not_known() {
     refused("models mg", &["mg", "mf"]);
     refused("train mf --train r.tsv --set rnk=3", &["rnk", "did you mean rank?", "regularisation"]);
     refused("train mf --train r.tsv --set rank", &["--set rank", "key=value"]);
-    refused("train mf --train r.tsv --set rank=many", &["--set rank=many", "many", "default is 32"]);
+    refused(
+        "train mf --train r.tsv --set rank=many",
+        &["--set rank=many", "many", "1 to 4096", "default is 32"],
+    );
     refused("train mf --train r.tsv --set rank=0", &["rank = 0", "1 to 4096"]);
     refused("train mf --train r.tsv --set bias=perhaps", &["bias=perhaps", "boolean"]);
     refused("train mf --train r.tsv --set rate=-1", &["rate = -1", "above 0"]);
@@ -147,6 +169,12 @@ fn parts_that_do_not_go_together() {
         &["--servers 1", "nothing"],
     );
     refused("train mf --train r.tsv --servers 1", &["--servers 1", "--lanes 1"]);
+    refused(
+        "train mf --train r.tsv --rank 5 --cluster hosts:one.txt",
+        &["--rank 5", "one.txt has 1", "from 0"],
+    );
+    refused("predict r.tsv r.tsv", &["r.tsv", "model.json", "run folder"]);
+    refused("train mf --train synth:mf?n=9&n=8", &["synth:mf", "n is given twice"]);
     refused("train mf --train r.tsv --servers 1 --cluster hosts:one.txt", &["one.txt", "no worker"]);
     refused("train mf --train r.tsv --cluster hosts:bad.txt", &["bad.txt:1", "here", "host:port"]);
     refused("train mf --train - --workers 2 --cluster processes", &["standard input", "processes"]);
@@ -155,11 +183,106 @@ fn parts_that_do_not_go_together() {
     refused("train softmax --train synth:softmax --strategy ssp:2", &["softmax", "ssp", "allows"]);
     refused("predict empty r.tsv", &["empty", "model.json"]);
     refused("eval nowhere r.tsv", &["nowhere", "model.json"]);
+    let servers = "train mf --train r.tsv --workers 2 --servers 0 --strategy allreduce";
+    refused(servers, &["--servers 0", "allreduce", "bsp, ssp, essp or asp"]);
     let until = "train mf --train r.tsv --quiet --until test_rsme<=0.9";
     refused(until, &["test_rsme", "train_rmse", "--test"]);
     refused(&format!("{until} --test r.tsv"), &["test_rsme", "did you mean test_rmse?"]);
     let dml = "train dml --train sample:digits --quiet --until held_pair_loss<=1";
     refused(dml, &["held_pair_loss", "did you mean heldout_pair_loss?"]);
+}
+
+#[test]
+fn flags_that_would_decide_nothing() {
+    let folder = Folder::new();
+    folder.write("r.tsv", GOOD_RATINGS).write("a.svm", GOOD_ROWS).write("c.csv", "x,label\n1,0\n2,1\n");
+    let refused = |line: &str, parts: &[&str]| drop(folder.say(line).refused(parts));
+    for (flag, place) in [
+        ("--rank 0", "hosts:FILE"),
+        ("--token secret", "hosts:FILE"),
+        ("--insecure", "hosts:FILE"),
+        ("--net 1gbit", "sim:N"),
+        ("--stragglers 0.1:5x", "sim:N"),
+        ("--compute-ns 5", "sim:N"),
+        ("--label x", "labelled rows"),
+        ("--zero-based", "labelled rows"),
+        ("--vocabulary v.txt", "documents"),
+    ] {
+        let name = flag.split(' ').next().unwrap();
+        refused(&format!("train mf --train r.tsv {flag}"), &[name, place, "mf on --cluster threads"]);
+    }
+    refused("train mf --train r.tsv --cluster sim:2 --rank 0", &["--rank", "hosts:FILE", "sim:2"]);
+    refused("train softmax --train a.svm --label 0", &["--label", "csv files", "a.svm is svmlight"]);
+    refused("train softmax --train c.csv --zero-based", &["--zero-based", "svmlight files", "c.csv is csv"]);
+    refused("data c.csv --label z", &["c.csv:1", "\"z\"", "position from 0", "x, label"]);
+    refused("data r.tsv --label 0", &["--label", "r.tsv is ratings"]);
+    refused("train softmax --train synth:softmax --label 0", &["--label", "is made up"]);
+    refused("compare mf --train r.tsv --net 1gbit", &["--net", "sim:N"]);
+    folder.say("train softmax --train c.csv --label 1 --epochs 1").exits(0);
+}
+
+#[test]
+fn names_that_are_empty_and_numbers_below_zero() {
+    let folder = Folder::new();
+    folder.write("r.tsv", GOOD_RATINGS);
+    let refused = |arguments: &[&str], parts: &[&str]| drop(folder.run(arguments).refused(parts));
+    refused(&["train", "mf", "--train", ""], &["--train", "empty", "sample:NAME"]);
+    refused(&["train", "mf", "--train", "r.tsv", "--test", ""], &["--test", "empty"]);
+    refused(&["train", "mf", "--train", "r.tsv", "--out", ""], &["--out", "value is required"]);
+    refused(
+        &["train", "mf", "--train", "r.tsv", "--cluster", "hosts:"],
+        &["--cluster hosts", "empty", "host:port"],
+    );
+    refused(&["data", ""], &["empty", "sample:NAME"]);
+    refused(&["train", "", "--train", "r.tsv"], &["model", "mf"]);
+    for flag in ["--epochs", "--workers", "--lanes", "--seed", "--blocks", "--clocks-per-epoch"] {
+        let said = folder.run(&["train", "mf", "--train", "r.tsv", flag, "-1"]).refused(&[
+            flag,
+            "-1",
+            "whole number",
+        ]);
+        assert!(!said.err.contains("tip"), "{said}");
+    }
+    for flag in ["--epochs", "--eval-every", "--checkpoint-epochs"] {
+        let arguments = ["train", "mf", "--train", "r.tsv", flag, "18446744073709551615", "--out", "o"];
+        refused(&arguments, &[flag, "at most 1000000000"]);
+    }
+    refused(&["train", "mf", "--train", "r.tsv", "--seconds", "-1"], &["--seconds -1", "above 0"]);
+    refused(
+        &["train", "mf", "--train", "r.tsv", "--epochs", "99999999999999999999"],
+        &["--epochs", "too large"],
+    );
+}
+
+#[test]
+fn places_that_cannot_be_written_are_refused_before_training() {
+    let folder = Folder::new();
+    folder.write("r.tsv", GOOD_RATINGS);
+    let refused = |line: &str, parts: &[&str]| drop(folder.say(line).refused(parts));
+    refused("train mf --train r.tsv --out /proc/x", &["--out /proc/x", "cannot be made"]);
+    refused("train mf --train r.tsv --out r.tsv", &["--out r.tsv", "this is a file"]);
+    refused("train mf --train r.tsv --out r.tsv/o", &["--out r.tsv/o", "cannot be made"]);
+    refused("train mf --train r.tsv --out /proc", &["--out /proc", "nothing can be written there"]);
+    refused("compare mf --train r.tsv --out /proc/x", &["--out /proc/x", "cannot be made"]);
+    refused("compare mf --train r.tsv --html no/page.html", &["--html no/page.html", "cannot write it"]);
+    refused("data r.tsv --write no/copy.tsv", &["--write no/copy.tsv", "cannot write it"]);
+    // What was made to find out is gone again.
+    folder.say("train mf --train none.tsv --out a/b/c").refused(&["none.tsv"]);
+    assert!(!folder.path("a").exists());
+}
+
+#[test]
+fn an_evaluation_that_comes_late_is_told_of() {
+    let folder = Folder::new();
+    folder.write("r.tsv", GOOD_RATINGS);
+    let late = folder.say("train mf --train r.tsv --epochs 2 --eval-every 9 --until train_rmse<=9").exits(0);
+    let line = late.err.lines().next().unwrap_or_default();
+    assert!(
+        line.contains("--eval-every 9 is more than --epochs 2") && line.contains("train_rmse<=9"),
+        "{late}"
+    );
+    let quiet = folder.say("train mf --train r.tsv --epochs 2 --eval-every 2").exits(0);
+    assert!(!quiet.err.contains("--eval-every"), "{quiet}");
 }
 
 #[test]
@@ -187,7 +310,7 @@ fn run_files() {
         folder.say("train run.toml").refused(parts);
     };
     refused("lane = 3\n", &["run.toml:3", "lane", "did you mean lanes?"]);
-    refused("lanes = \"three\"\n", &["run.toml:3", "three", "usize"]);
+    refused("lanes = \"three\"\n", &["run.toml:3", "three", "a whole number"]);
     refused("lanes = \n", &["run.toml:3"]);
     refused("seed = 1\nseed = 2\n", &["run.toml:4", "duplicate"]);
     refused("zerobased = true\n", &["run.toml:3", "did you mean zero_based?"]);

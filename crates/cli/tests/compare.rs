@@ -14,7 +14,7 @@ fn every_strategy_has_a_row_a_curve_and_a_bar() {
     let arguments = format!("{MF} --set rate=0.02 --epochs 4 --strategies bsp,ssp:3,items=2,asp");
     let compared = dunlin(&folder, &format!("{arguments} --html page.html --out runs")).exits(0);
     let lines: Vec<&str> = compared.out.lines().collect();
-    assert_eq!(lines.len(), 7, "{}", compared.out);
+    assert_eq!((lines.len(), lines[7]), (8, "wrote page.html"), "{}", compared.out);
     holds(lines[0], "mf on synth:mf?users=60&items=40&n=3000&seed=1, sim:2, 2 workers, 2 lanes");
     holds(lines[1], "target: train_objective <= ");
     holds(lines[1], "; times are virtual, made by the simulator");
@@ -87,6 +87,14 @@ fn what_cannot_be_is_refused_before_anything_runs() {
         ("compare softmax --train sample:digits --strategy bsp --out x", "compare takes --strategies"),
         ("compare softmax --train - --out x", "can be read once"),
         ("compare softmax --train nothing.svm --strategies bsp", "nothing.svm"),
+        (
+            "compare softmax --train sample:digits --metric train_acuracy --out x",
+            "did you mean train_accuracy? (there is train_objective, ",
+        ),
+        (
+            "compare softmax --train sample:digits --metric test_accuracy --out x",
+            "those of test data need --test",
+        ),
     ] {
         let refused = dunlin(&folder, arguments).exits(2);
         holds(&refused.err, message);

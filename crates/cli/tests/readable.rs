@@ -84,3 +84,59 @@ fn dml_writes_the_map_and_the_metric() {
     assert!((product - metric[20][30]).abs() < 1e-9, "{product} {}", metric[20][30]);
     assert!(metric[20][20] > 0.0 && metric[20][30] == metric[30][20]);
 }
+
+#[test]
+fn models_are_described_and_their_examples_run() {
+    let folder = Folder::new();
+    let list = dunlin(&folder, "models").exits(0);
+    for (model, parts) in [
+        (
+            "mf",
+            [
+                "rank            32        whole number, 1 to 4096",
+                "schedule        inverse   constant, inverse or power",
+                "test_rmse (with --test)",
+            ],
+        ),
+        (
+            "lda",
+            [
+                "beta            0.01      number, above 0, tokens",
+                "word_topic      words x topics",
+                "heldout_loglik_per_token (with --test)",
+            ],
+        ),
+        (
+            "softmax",
+            [
+                "bias            false     true or false",
+                "strategies  bsp (default), allreduce",
+                "relative_gap",
+            ],
+        ),
+        (
+            "dml",
+            ["held_out        0.1       number, 0 to 0.5", "moments         features x 2", "train_pair_loss"],
+        ),
+    ] {
+        assert!(list.out.lines().any(|line| line.starts_with(model)), "{list}");
+        let told = dunlin(&folder, &format!("models {model}")).exits(0);
+        parts.iter().for_each(|part| holds(&told.out, part));
+        let example = told.out.lines().find_map(|line| line.strip_prefix("example     dunlin ")).unwrap();
+        dunlin(&folder, &format!("{example} --quiet")).exits(0);
+        let json = dunlin(&folder, &format!("models {model} --json")).exits(0).object();
+        let about = json["about_settings"].as_array().unwrap();
+        assert_eq!(about.len(), json["settings"].as_object().unwrap().len(), "{json}");
+        for setting in about {
+            assert_eq!(setting["default"], json["settings"][setting["name"].as_str().unwrap()], "{setting}");
+        }
+    }
+}
+
+#[test]
+fn an_item_that_most_rate_does_not_diverge_on_several_lanes() {
+    let folder = Folder::new();
+    let ran = dunlin(&folder, "train mf --train sample:ratings --workers 4 --epochs 3 --json").exits(0);
+    let rmse = ran.object()["metrics"]["train_rmse"].as_f64().unwrap();
+    assert!(rmse < 0.6, "{ran}");
+}

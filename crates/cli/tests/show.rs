@@ -64,6 +64,7 @@ fn a_run_that_was_cut_off_is_shown_as_far_as_it_came() {
     holds(&shown.out, "state                        no end recorded: it is still running, or was killed");
     holds(&shown.out, "1 line is no event and left out (line 2 first)");
     holds(&shown.out, "the last line is torn");
+    assert_eq!(shown.out.lines().last(), Some("wrote run/report.html"), "{shown}");
     holds(&folder.text("run/report.html"), "the last line is torn");
     let json = dunlin(&folder, "show run --json").exits(0).out;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

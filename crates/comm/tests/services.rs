@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use dunlin_comm::{Buffer, Channel, Cluster, Comm, Message, Outbox, Result, Service};
-use std::any::Any;
 
 const REPLIES: Channel = Channel(Channel::USER.0 + 7);
 

@@ -2,6 +2,7 @@
 //! business.
 
 use crate::data::{Block, Kind, Names, ReadOptions, Shape};
+use crate::details::Details;
 use crate::rng::{Stream, stream};
 use crate::table::{Params, TableSpec};
 use crate::{Error, Result};
@@ -117,6 +118,8 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     const STRATEGIES: &'static [StrategyKind];
     /// What to change when the loss explodes.
     const DIVERGED_ADVICE: &'static str = "use more --clocks-per-epoch or fewer --lanes";
+    /// What it tells about its settings, tables and metrics.
+    const DETAILS: &'static Details = &Details::NONE;
     /// Settings; every field documented with meaning, unit, range and default. Unknown keys are errors
     /// (`#[serde(deny_unknown_fields, default)]`).
     type Config: Serialize + DeserializeOwned + Default + Clone + Send + Sync;

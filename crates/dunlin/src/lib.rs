@@ -9,6 +9,7 @@ pub mod algorithm;
 pub mod checkpoint;
 pub mod codec;
 pub mod data;
+pub mod details;
 pub mod error;
 pub mod event;
 pub mod isa;

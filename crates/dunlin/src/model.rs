@@ -2,10 +2,11 @@
 
 use crate::algorithm::{Algorithm, StrategyKind, Sums};
 use crate::data::{Block, Data, Kind, Names, ReadOptions, Shape};
+use crate::details::Details;
 use crate::event::Outcome;
 use crate::run::Run;
 use crate::saved::{self, write_atomically};
-use crate::table::{Params, Replica};
+use crate::table::{Params, Replica, TableSpec};
 use crate::train::{Observer, Source, train};
 use crate::{Error, Result};
 use dunlin_comm::Comm;
@@ -33,6 +34,8 @@ pub struct Model {
     pub data: Kind,
     /// The strategies it allows; the first is the default.
     pub strategies: &'static [StrategyKind],
+    /// What it tells about itself.
+    pub details: &'static Details,
     /// All settings with their defaults.
     pub defaults: fn() -> Value,
     /// Checks settings against their types; complete on return.
@@ -40,6 +43,7 @@ pub struct Model {
     reading: fn(&Value, &mut ReadOptions) -> Result<()>,
     /// Trains it on this rank.
     pub train: fn(&Run, &Source, &mut Comm, &mut dyn Observer) -> Result<Outcome>,
+    specs: fn(&Value, &Shape) -> Result<Vec<TableSpec>>,
     tables: fn(&Value, &Shape) -> Result<Params>,
     predict: fn(&Value, &Shape, &Params, &[Block], Predictions) -> Result<()>,
     evaluate: fn(&Value, &Shape, &Params, &[Block]) -> Result<Metrics>,
@@ -53,6 +57,7 @@ pub const fn model<A: Algorithm>() -> Model {
         about: A::ABOUT,
         data: A::DATA,
         strategies: A::STRATEGIES,
+        details: A::DETAILS,
         defaults: || serde_json::to_value(A::Config::default()).unwrap_or_default(),
         check: |value| {
             let config: A::Config = serde_json::from_value(value).map_err(|error| error.to_string())?;
@@ -63,6 +68,7 @@ pub const fn model<A: Algorithm>() -> Model {
             Ok(())
         },
         train: train::<A>,
+        specs: |settings, shape| Ok(create::<A>(settings, shape)?.tables()),
         tables: |settings, shape| {
             let replicas = create::<A>(settings, shape)?.tables().into_iter();
             Ok(Params { replicas: replicas.map(|spec| Replica::new(spec, false)).collect(), lanes: 1 })
@@ -90,6 +96,13 @@ fn config<A: Algorithm>(settings: &Value) -> Result<A::Config> {
         .map_err(|error| Error::Usage(format!("settings of {}: {error}", A::NAME)))
 }
 
+/// Memory of the machine in bytes, where Linux tells it.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 fn create<A: Algorithm>(settings: &Value, shape: &Shape) -> Result<A> {
     A::new(&config::<A>(settings)?, shape)
 }
@@ -115,9 +128,12 @@ impl Model {
                 )));
             };
             let default = place.to_string();
+            let told = self.details.settings.iter().find(|setting| setting.name == key);
+            let allowed = told.map_or(String::new(), |setting| format!("allowed is {}; ", setting.range));
             *place = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
             settings = (self.check)(settings).map_err(|why| {
-                Error::Usage(format!("--set {key}={text}: {why} (the default is {default})"))
+                let why = in_words(&why);
+                Error::Usage(format!("--set {key}={text}: {why} ({allowed}the default is {default})"))
             })?;
         }
         Ok(settings)
@@ -131,6 +147,32 @@ impl Model {
         let mut options = ReadOptions { kind: Some(self.data), ..options };
         (self.reading)(settings, &mut options)?;
         Ok(options)
+    }
+
+    /// Refuses tables that take more than half the memory of the machine, since a lane has a copy of its own: an index or a count in a file may ask for any
+    /// size. Does nothing where that memory is not known.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the table, its size and what there is; what [`Algorithm::new`] refuses.
+    pub fn check_memory(&self, settings: &Value, shape: &Shape) -> Result<()> {
+        let Some(memory) = memory_bytes() else { return Ok(()) };
+        let bytes = |spec: &TableSpec| spec.rows as f64 * spec.stride() as f64 * spec.element.bytes() as f64;
+        let specs = (self.specs)(settings, shape)?;
+        let all: f64 = specs.iter().map(bytes).sum();
+        let Some(largest) = specs.iter().max_by(|left, right| bytes(left).total_cmp(&bytes(right))) else {
+            return Ok(());
+        };
+        if all <= memory as f64 / 2.0 {
+            return Ok(());
+        }
+        let (name, rows, width) = (&largest.name, largest.rows, largest.width);
+        Err(Error::Usage(format!(
+            "{}: its tables need {:.1} GB, and half the memory of this machine, {:.1} GB, is allowed; the largest is {name}, {rows} rows of {width} \
+             numbers: are the largest index in the data and the settings meant so?",
+            self.name,
+            all / 1e9,
+            memory as f64 / 2e9
+        )))
     }
 
     /// Refuses a strategy that the model's mathematics does not allow.
@@ -173,6 +215,15 @@ impl Model {
         write_atomically(&out.join("names.json"), &json(serde_json::to_vec(source.names()))?)?;
         write_atomically(&out.join("model.json"), &json(serde_json::to_vec_pretty(&card))?)
     }
+}
+
+/// A message of serde with the kinds of numbers named as a person would.
+pub fn in_words(message: &str) -> String {
+    let pairs =
+        [("usize", "a whole number, at least 0"), ("u64", "a whole number, at least 0"), ("f64", "a number")];
+    pairs.iter().fold(message.to_string(), |text, (kind, words)| {
+        text.replace(&format!("expected {kind}"), &format!("expected {words}"))
+    })
 }
 
 /// The name among `known` that is nearest to `given`, if any is near.
@@ -223,7 +274,7 @@ impl SavedModel {
         let read = |name: &str| {
             let path = out.join(name);
             std::fs::read(&path).map_err(|source| match source.kind() {
-                std::io::ErrorKind::NotFound => Error::Usage(format!(
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::Usage(format!(
                     "{}: no {name} there; a run folder has one once training has ended",
                     out.display()
                 )),

@@ -8,6 +8,9 @@ use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+/// The most epochs: with all blocks as clocks, their number still fits.
+const MOST_EPOCHS: usize = 1_000_000_000;
+
 /// A checked run. Written into the run folder as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -268,6 +271,14 @@ impl Run {
             return wrong(format!(
                 "--servers {servers} with --lanes {lanes} and --strategy {strategy}: there is nothing to serve; servers need two lanes or more and bsp, ssp, essp or asp"
             ));
+        }
+        let counts = [
+            ("--epochs", self.stop.epochs),
+            ("--eval-every", self.eval_every),
+            ("--checkpoint-epochs", self.checkpoint.epochs),
+        ];
+        if let Some((flag, count)) = counts.iter().find(|(_, count)| *count > MOST_EPOCHS) {
+            return wrong(format!("{flag} {count}: at most {MOST_EPOCHS}"));
         }
         if self.clocks_per_epoch == Some(0) || self.eval_every == 0 {
             return wrong("--clocks-per-epoch and --eval-every: at least 1".into());

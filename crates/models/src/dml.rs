@@ -322,6 +322,7 @@ impl Algorithm for Dml {
     const ABOUT: &'static str = "distance metric learning from similar and dissimilar pairs";
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = ANY_TABLE_STRATEGY;
+    const DETAILS: &'static dunlin::details::Details = &crate::details::DML;
     type Config = Config;
     type Local = Pairs;
 

@@ -87,6 +87,7 @@ impl Algorithm for Lda {
     const ABOUT: &'static str = "topic model: latent Dirichlet allocation by exact collapsed Gibbs sampling";
     const DATA: Kind = Kind::Documents;
     const STRATEGIES: &'static [StrategyKind] = ANY_TABLE_STRATEGY;
+    const DETAILS: &'static dunlin::details::Details = &crate::details::LDA;
     type Config = Config;
     type Local = Assignments;
 

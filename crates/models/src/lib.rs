@@ -2,6 +2,7 @@
 //!
 //! A new model is a file here that implements [`dunlin::Algorithm`], and a line in [`MODELS`].
 
+mod details;
 pub mod dml;
 pub mod lda;
 pub mod mf;

@@ -157,6 +157,7 @@ impl Algorithm for Softmax {
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::Bsp, StrategyKind::AllReduce];
     const DIVERGED_ADVICE: &'static str = "scale the features down or lower `c`";
+    const DETAILS: &'static dunlin::details::Details = &crate::details::SOFTMAX;
     type Config = Config;
     type Local = Duals;
 

@@ -7,7 +7,10 @@ use crate::commands::data::out;
 use crate::commands::show::record::Record;
 use crate::commands::show::save;
 use crate::commands::train::{Checked, TrainFlags};
+use crate::places;
+use dunlin::details::MetricNote;
 use dunlin::event::Outcome;
+use dunlin::model::did_you_mean;
 use dunlin::strategy::mean_and_variance;
 use dunlin::{Error, Result};
 use serde_json::{Value, json};
@@ -68,6 +71,8 @@ struct Comparison {
 impl Compare {
     pub(crate) fn run(self) -> Result<()> {
         let runs = self.check()?;
+        self.check_metric()?;
+        self.html.iter().try_for_each(|file| places::check_file("--html", file))?;
         let folder = Scratch::new(self.flags.out.as_deref())?;
         let mut rows = Vec::new();
         for (number, (strategy, mut checked)) in runs.into_iter().enumerate() {
@@ -112,6 +117,22 @@ impl Compare {
         Ok(runs)
     }
 
+    /// Refuses a metric that the model does not have: better before training than after.
+    fn check_metric(&self) -> Result<()> {
+        let Some(metric) = &self.metric else { return Ok(()) };
+        let checked = TrainFlags { strategy: None, ..self.flags.clone() }.check()?;
+        let notes = dunlin_models::find(&checked.run.model)?.details.metrics;
+        let has = |note: &&MetricNote| checked.run.test.is_some() || !note.needs_test;
+        let names: Vec<&str> = notes.iter().filter(has).map(|note| note.name).collect();
+        if notes.is_empty() || names.contains(&metric.as_str()) {
+            return Ok(());
+        }
+        let near = did_you_mean(metric, &names);
+        let test = if checked.run.test.is_some() { "" } else { "; those of test data need --test" };
+        let names = names.join(", ");
+        Err(Error::Usage(format!("--metric {metric}: no such metric here{near} (there is {names}{test})")))
+    }
+
     fn strategies(&self) -> Result<Vec<String>> {
         let strategies = match &self.strategies {
             Some(text) => split(text),
@@ -147,13 +168,13 @@ impl Compare {
         });
         let time_word = rows.iter().map(|row| row.record.time_word()).max().unwrap_or("seconds");
         let comparison = Comparison { title, time_word, rows, target };
-        if let Some(file) = &self.html {
-            save(file, &page::page(&comparison))?;
-        }
         if self.json {
-            out(&comparison.object())?
+            out(&comparison.object())?;
         } else {
-            out(&comparison.text().trim_end())?
+            out(&comparison.text().trim_end())?;
+        }
+        if let Some(file) = &self.html {
+            save(file, &page::page(&comparison), self.json)?;
         }
         match interrupted {
             true => Err(Error::Interrupted("interrupted; the table is of what ran".into())),
@@ -222,7 +243,10 @@ struct Scratch {
 impl Scratch {
     fn new(out: Option<&Path>) -> Result<Scratch> {
         let path = match out {
-            Some(out) => out.to_path_buf(),
+            Some(out) => {
+                places::check_folder("--out", out)?;
+                out.to_path_buf()
+            }
             None => {
                 let now = dunlin::comm::time::unix_seconds(); // process numbers come again
                 std::env::temp_dir().join(format!("dunlin-compare-{}-{now}", std::process::id()))

@@ -68,6 +68,7 @@ pub(crate) struct DataCommand {
 
 impl DataCommand {
     pub(crate) fn run(self) -> Result<()> {
+        self.write.iter().try_for_each(|path| crate::places::check_file("--write", path))?;
         let data = read(&self.source, &self.reading.options()?, None)?;
         if let Some(path) = &self.write {
             let format = match data.shape.kind {

@@ -7,6 +7,8 @@ pub(crate) mod svg;
 mod text;
 
 use crate::commands::data::out;
+use crate::console::note;
+use crate::places;
 use dunlin::Result;
 use dunlin::saved::write_atomically;
 use record::{End, Record};
@@ -32,19 +34,29 @@ pub(crate) struct Show {
 impl Show {
     pub(crate) fn run(self) -> Result<()> {
         let record = Record::read(&self.run)?;
+        if self.json {
+            out(&object(&record))?;
+        } else {
+            out(&text::table(&record).trim_end())?;
+        }
         if let Some(file) = &self.html {
             let file = file.clone().unwrap_or_else(|| self.run.join("report.html"));
-            save(&file, &page::page(&self.run.display().to_string(), &record))?;
+            places::check_file("--html", &file)?;
+            save(&file, &page::page(&self.run.display().to_string(), &record), self.json)?;
         }
-        if self.json { out(&object(&record)) } else { out(&text::table(&record).trim_end()) }
+        Ok(())
     }
 }
 
-/// Writes a page and says where it is.
-pub(crate) fn save(file: &Path, page: &str) -> Result<()> {
+/// Writes a page and says where it is: below the table, or aside where standard output is for machines.
+pub(crate) fn save(file: &Path, page: &str, is_json: bool) -> Result<()> {
     write_atomically(file, page.as_bytes())?;
-    eprintln!("wrote {}", file.display());
-    Ok(())
+    let line = format!("wrote {}", file.display());
+    if is_json {
+        note(&line);
+        return Ok(());
+    }
+    out(&line)
 }
 
 /// The record as one JSON object; what is no number is null.

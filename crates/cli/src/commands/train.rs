@@ -5,7 +5,8 @@ use crate::commands::data::{Reading, out};
 use crate::console::{note, table};
 use crate::interrupt;
 use crate::job::{TrainJob, read_source};
-use crate::settings;
+use crate::{places, settings};
+use dunlin::data::{Kind, ReadOptions};
 use dunlin::event::Outcome;
 use dunlin::isa::{self, Isa};
 use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
@@ -37,6 +38,7 @@ pub(crate) struct Train {
 /// A run as the user says it: flags and keys of a run file.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct TrainFlags {
     /// The model (see `dunlin models`), or a run file ending in .toml
     pub(crate) model: Option<String>,
@@ -58,7 +60,8 @@ pub(crate) struct TrainFlags {
     /// The label column of CSV, by name or position from 0
     #[arg(long)]
     pub(crate) label: Option<String>,
-    /// Number of blocks that the data are cut into; a lane needs one for each of its clocks [default: 32 a lane]
+    /// Number of blocks that the data are cut into; a lane needs one for each of its clocks [default: 32 a
+    /// lane; ratings in several lanes: 256]
     #[arg(long)]
     pub(crate) blocks: Option<usize>,
     /// Number of workers [default: 1]
@@ -158,8 +161,8 @@ impl Train {
     pub(crate) fn train(self) -> Result<Outcome> {
         let (json, quiet) = (self.json, self.quiet || self.json);
         let checked = self.flags.check()?;
-        let outcome = checked.train(quiet)?;
         let run = &checked.run;
+        let outcome = checked.train(quiet)?;
         if json && !outcome.reason.is_empty() {
             out(&object(run, &outcome))?;
         }
@@ -170,6 +173,21 @@ impl Train {
         }
         Ok(outcome)
     }
+}
+
+/// Epochs between evaluations: each holds up lanes that would run ahead.
+fn default_eval_every(strategy: &StrategySpec) -> usize {
+    if strategy.is_stale() { 5 } else { 1 }
+}
+
+/// That a run is evaluated only once, as the flags say it.
+fn rarely(run: &Run) -> String {
+    let (every, epochs) = (run.eval_every, run.stop.epochs);
+    let until = match &run.stop.until {
+        Some(until) => format!("; --until {until} is looked at only then"),
+        None => String::new(),
+    };
+    format!("dunlin: --eval-every {every} is more than --epochs {epochs}: evaluated once, at the end{until}")
 }
 
 fn limit_isa(word: Option<&str>) -> Result<()> {
@@ -204,6 +222,13 @@ fn object(run: &Run, outcome: &Outcome) -> serde_json::Value {
 
 /// Blocks that a lane has by default: enough to be cut into clocks, and few enough to be worth their start.
 const BLOCKS_PER_LANE: usize = 32;
+/// The same for ratings in several lanes: an item that most users rate asks for many short clocks (some hundred of
+/// them where one of 500 items has a sixth of all ratings), and with fewer the summed updates diverge.
+const RATINGS_BLOCKS_PER_LANE: usize = 256;
+
+fn blocks_per_lane(kind: Kind, lanes: usize) -> usize {
+    if kind == Kind::Ratings && lanes > 1 { RATINGS_BLOCKS_PER_LANE } else { BLOCKS_PER_LANE }
+}
 
 /// Flags that make sense together.
 #[derive(Clone, Debug)]
@@ -223,12 +248,19 @@ impl Checked {
         limit_isa(self.isa.as_deref())?;
         interrupt::listen();
         let run = &self.run;
+        if let (Some(out), false) = (&run.out, matches!(self.place, Place::Hosts(_))) {
+            places::check_folder("--out", out)?;
+        }
         let source = match &self.place {
             Place::Hosts(_) => None, // every process reads for itself, and rank 0 says what
             _ => Some(read_source(run)?),
         };
         if let Some(source) = &source {
             run.check(source.blocks())?;
+            let is_chosen = run.eval_every != default_eval_every(&run.strategy);
+            if !quiet && is_chosen && run.eval_every > run.stop.epochs {
+                note(&rarely(run));
+            }
         }
         let cluster = self.place.cluster(run.workers + run.servers, &self.details)?;
         Ok(TrainJob::run(run, &cluster, source, quiet)?.unwrap_or_default())
@@ -238,13 +270,15 @@ impl Checked {
 impl TrainFlags {
     /// Those of them that say how data are read. A run file has them among its other keys, so that an unknown one is
     /// found with its line; hence they are fields here too.
-    fn reading(&self, lanes: usize) -> Reading {
+    fn reading(&self, lanes: usize, kind: Kind) -> Reading {
         Reading {
             format: self.format.clone(),
             zero_based: self.zero_based,
             vocabulary: self.vocabulary.clone(),
             label: self.label.clone(),
-            blocks: self.blocks.or(Some(lanes.saturating_mul(BLOCKS_PER_LANE).clamp(1, 1_000_000))),
+            blocks: self
+                .blocks
+                .or(Some(lanes.saturating_mul(blocks_per_lane(kind, lanes)).clamp(1, 1_000_000))),
         }
     }
 
@@ -261,8 +295,10 @@ impl TrainFlags {
             |what: &str| Error::Usage(format!("{what} is missing; dunlin train --help shows examples"));
         let model = dunlin_models::find(flags.model.as_deref().ok_or_else(|| missing("the model"))?)?;
         let train = flags.train.clone().ok_or_else(|| missing("--train"))?;
+        settings::refuse_empty(&flags)?;
         let cluster = flags.cluster.clone().unwrap_or_else(|| "threads".into());
         let place = Place::parse(&cluster)?;
+        settings::refuse_irrelevant(&flags, &place, &cluster, model.data)?;
         let servers = flags.servers.unwrap_or(0);
         let workers = match (place.workers(servers)?, flags.workers) {
             (Some(implied), Some(given)) if implied != given => {
@@ -272,6 +308,10 @@ impl TrainFlags {
             }
             (implied, given) => implied.or(given).unwrap_or(1),
         };
+        let ranks = workers.saturating_add(servers);
+        if let Some(rank) = flags.rank.filter(|rank| *rank >= ranks) {
+            return Err(Error::Usage(format!("--rank {rank}: {cluster} has {ranks} lines, counted from 0")));
+        }
         if (train == "-" || flags.test.as_deref() == Some("-"))
             && !matches!(place, Place::Threads | Place::Sim(_))
         {
@@ -283,16 +323,21 @@ impl TrainFlags {
             None => model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?,
         };
         model.check_strategy(strategy.kind())?;
+        if let (Some(servers), StrategySpec::AllReduce) = (flags.servers, &strategy) {
+            return Err(Error::Usage(format!(
+                "--servers {servers} with --strategy allreduce: there is nothing to serve; servers need bsp, ssp, essp or asp"
+            )));
+        }
         let lanes = flags.lanes.unwrap_or(workers);
         let seed = flags.seed.unwrap_or(1);
         let settings = model.settings(settings::split(&flags.set)?)?;
-        let read = model.reading(&settings, flags.reading(lanes).options()?)?;
+        let read = model.reading(&settings, flags.reading(lanes, model.data).options()?)?;
         let run = Run {
             model: model.name.into(),
             settings,
             train,
             test: flags.test.clone(),
-            read,
+            read: ReadOptions { kind: Some(model.data), ..read },
             workers,
             servers,
             lanes,
@@ -303,7 +348,7 @@ impl TrainFlags {
                 seconds: positive("--seconds", flags.seconds)?,
             },
             clocks_per_epoch: flags.clocks_per_epoch,
-            eval_every: flags.eval_every.unwrap_or(if strategy.is_stale() { 5 } else { 1 }),
+            eval_every: flags.eval_every.unwrap_or(default_eval_every(&strategy)),
             strategy,
             seed,
             checkpoint: CheckpointPolicy {

@@ -164,11 +164,11 @@ fn header(input: &mut Input, options: &ReadOptions) -> Result<Header> {
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(input.fault(format!("two columns are called {:?}", pair[0])));
     }
-    let label = label_column(&names, options.label.as_deref())?;
+    let label = label_column(input.name(), &names, options.label.as_deref())?;
     Ok(Header { separator, names, label })
 }
 
-fn label_column(names: &[String], wanted: Option<&str>) -> Result<usize> {
+fn label_column(file: &str, names: &[String], wanted: Option<&str>) -> Result<usize> {
     let Some(wanted) = wanted else {
         let known = |name: &String| LABEL_NAMES.contains(&name.to_ascii_lowercase().as_str());
         return Ok(names.iter().position(known).unwrap_or(names.len() - 1));
@@ -176,7 +176,7 @@ fn label_column(names: &[String], wanted: Option<&str>) -> Result<usize> {
     let by_number = || wanted.parse::<usize>().ok().filter(|at| *at < names.len());
     names.iter().position(|name| name == wanted).or_else(by_number).ok_or_else(|| {
         let names: Vec<&str> = names.iter().map(String::as_str).take(100).collect();
-        unknown("label column", wanted, &names)
+        unknown(&format!("{file}:1: label column (a name, or a position from 0)"), wanted, &names)
     })
 }
 

@@ -14,6 +14,21 @@ use std::path::{Path, PathBuf};
 
 /// The most documents or words.
 const MOST: u64 = i32::MAX as u64;
+/// The most occurrences of a word in a document.
+const MOST_COUNT: u64 = 1_000_000;
+/// Tokens that any file may have, and those that each entry allows besides: the counts of a small file must not fill
+/// the memory, since every token gets a topic.
+const FREE_TOKENS: u64 = 100_000_000;
+const TOKENS_PER_ENTRY: u64 = 100;
+/// Documents, or words without a vocabulary, that a header may claim, and those that each entry allows besides. They
+/// cost memory even where nothing is in them.
+const FREE_ROWS: u64 = 1_000_000;
+const ROWS_PER_ENTRY: u64 = 64;
+
+/// The most documents, or words, of a file with `entries`.
+fn most_rows(entries: u64) -> u64 {
+    FREE_ROWS.saturating_add(entries.saturating_mul(ROWS_PER_ENTRY))
+}
 
 /// Documents as they are made. Words go in with [`Bags::word`], then [`Bags::end_document`] ends the document.
 #[derive(Debug, Default)]
@@ -115,7 +130,7 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
     let header = header(input)?;
     let vocabulary = vocabulary(input.name(), options, header.words)?;
     let columns = word_map(header.words, &vocabulary, like);
-    let (mut bags, mut notes, mut found) = (Bags::default(), Notes::default(), 0u64);
+    let (mut bags, mut notes, mut found, mut tokens) = (Bags::default(), Notes::default(), 0u64, 0u64);
     input.each_line(|line| {
         let Some((document, word, count)) = entry(line, &header)? else { return Ok(()) };
         found += 1;
@@ -123,8 +138,11 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
         if document < current {
             return Err(format!("document {document} after {current}; documents must ascend"));
         }
-        // Documents without words cost memory too; a header may claim any number of them.
-        if document > 1_000_000 + 64 * found {
+        tokens += u64::from(count);
+        if tokens > FREE_TOKENS + TOKENS_PER_ENTRY * found {
+            return Err(too_many_tokens(tokens, found));
+        }
+        if document > most_rows(found) {
             return Err(format!("document {document} after only {found} entries; is this a docword file?"));
         }
         for _ in current..document {
@@ -142,17 +160,38 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
             input.whole_fault(format!("{found} entries, but line 3 says {said}; is the file complete?"))
         );
     }
-    if header.documents > 1_000_000 + 64 * found {
-        let (said, found) = (grouped(header.documents), grouped(found));
-        return Err(
-            input.whole_fault(format!("line 1 says {said} documents, but there are only {found} entries"))
-        );
-    }
+    check_claims(&header, found, vocabulary.is_empty()).map_err(|message| input.whole_fault(message))?;
     for _ in bags.lengths.len() as u64..header.documents {
         end(&mut bags).map_err(|message| input.fault(message))?;
     }
     let data = bags.finish(input.name(), header.words as usize, vocabulary, options, like)?;
     Ok((data, notes))
+}
+
+#[cold]
+fn too_many_tokens(tokens: u64, entries: u64) -> String {
+    let most = FREE_TOKENS + TOKENS_PER_ENTRY * entries;
+    format!(
+        "the counts up to here make {} tokens; at most {} ({} and {TOKENS_PER_ENTRY} for each of the {} entries)",
+        grouped(tokens),
+        grouped(most),
+        grouped(FREE_TOKENS),
+        grouped(entries)
+    )
+}
+
+/// Refuses more documents, or words that nothing names, than `entries` entries make plausible.
+fn check_claims(header: &Header, entries: u64, is_unnamed: bool) -> Parsed<()> {
+    let claims = [(1, "documents", header.documents, true), (2, "words", header.words, is_unnamed)];
+    for (line, what, said, counts) in claims {
+        if counts && said > most_rows(entries) {
+            let (said, most, entries) = (grouped(said), grouped(most_rows(entries)), grouped(entries));
+            return Err(format!(
+                "line {line} says {said} {what}; with only {entries} entries at most {most}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn end(bags: &mut Bags) -> Parsed<()> {
@@ -174,7 +213,15 @@ fn header(input: &mut Input) -> Result<Header> {
             return Err(input.fault(format!("{value} {what}; at most {most}")));
         }
     }
-    Ok(Header { documents: values[0], words: values[1], entries: values[2] })
+    let [documents, words, entries] = values;
+    if entries > documents * words {
+        let message = format!(
+            "{entries} entries; {documents} documents of {words} words have at most {}",
+            documents * words
+        );
+        return Err(input.fault(message));
+    }
+    Ok(Header { documents, words, entries })
 }
 
 /// The only word of a line, as a whole number.
@@ -210,8 +257,8 @@ fn entry(line: &[u8], header: &Header) -> Parsed<Option<(u64, u64, u32)>> {
     if word == 0 || word > header.words {
         return Err(format!("word {word}; words go from 1 to {} (line 2)", header.words));
     }
-    if count == 0 || count > u64::from(u32::MAX) {
-        return Err(format!("count {count}; counts go from 1 to {}", u32::MAX));
+    if count == 0 || count > MOST_COUNT {
+        return Err(format!("count {count}; counts go from 1 to {MOST_COUNT}"));
     }
     Ok(Some((document, word, count as u32)))
 }

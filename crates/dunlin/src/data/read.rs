@@ -163,6 +163,10 @@ pub fn read_noting(source: &str, options: &ReadOptions, like: Option<&Data>) -> 
 
 /// [`read_noting`] before pairs are made.
 pub(super) fn read_rows(source: &str, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
+    if source.is_empty() {
+        let wanted = "a file, - for standard input, sample:NAME or synth:KIND";
+        return Err(Error::Usage(format!("the name of the data is empty; give {wanted}")));
+    }
     if let Some(what) = source.strip_prefix("synth:") {
         return synth::read(what, options, like);
     }
@@ -224,6 +228,9 @@ pub(super) fn read_input(
         None => detect(input, options)?,
     };
     check_kind(input.name(), format.name(), format.kind(), options, like)?;
+    if like.is_none() {
+        check_relevant(input.name(), format.name(), options)?;
+    }
     match format {
         Format::Svmlight => svmlight::read(input, options, like),
         Format::Ratings => ratings::read(input, options, like),
@@ -251,6 +258,26 @@ pub(super) fn check_kind(
         ))),
         _ => Ok(()),
     }
+}
+
+/// Refuses options that say nothing about data in `format`. Test data may be in another format than the training data
+/// that the options are for.
+///
+/// # Errors
+/// [`Error::Usage`] with the option and where it applies.
+pub(super) fn check_relevant(name: &str, format: &str, options: &ReadOptions) -> Result<()> {
+    let given = [
+        ("--zero-based", options.zero_based, Format::Svmlight),
+        ("--vocabulary", options.vocabulary.is_some(), Format::Docword),
+        ("--label", options.label.is_some(), Format::Csv),
+    ];
+    for (flag, is_given, wanted) in given {
+        if is_given && wanted.name() != format {
+            let wanted = wanted.name();
+            return Err(Error::Usage(format!("{flag} applies to {wanted} files; {name} is {format}")));
+        }
+    }
+    Ok(())
 }
 
 fn spelled(kind: Kind) -> &'static str {

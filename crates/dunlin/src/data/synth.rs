@@ -8,7 +8,7 @@ mod lda;
 mod mf;
 mod softmax;
 
-use super::read::{check_kind, unknown};
+use super::read::{check_kind, check_relevant, unknown};
 use super::{Data, Kind, Notes, ReadOptions};
 use crate::rng::{Stream, stream};
 use crate::{Error, Result};
@@ -50,6 +50,9 @@ pub(super) fn read(what: &str, options: &ReadOptions, like: Option<&Data>) -> Re
     let generator = found.ok_or_else(|| unknown("generator", name, &names))?;
     let source = format!("synth:{what}");
     check_kind(&source, "made up", generator.kind, options, like)?;
+    if like.is_none() {
+        check_relevant(&source, "made up", options)?;
+    }
     (generator.make)(&Keys::parse(source, generator, query)?, options, like)
 }
 
@@ -64,6 +67,7 @@ impl Keys {
         let defaults = generator.keys.iter().chain(&COMMON);
         let mut values: Vec<(&str, String)> =
             defaults.map(|(key, value)| (*key, value.to_string())).collect();
+        let mut given: Vec<&str> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair
                 .split_once('=')
@@ -71,6 +75,10 @@ impl Keys {
             let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
             let at = names.iter().position(|name| *name == key);
             let at = at.ok_or_else(|| unknown(&format!("key of synth:{}", generator.name), key, &names))?;
+            if given.contains(&key) {
+                return Err(Error::Usage(format!("{source}: {key} is given twice")));
+            }
+            given.push(key);
             values[at].1 = value.to_string();
         }
         Ok(Keys { source, values })

@@ -160,6 +160,13 @@ fn test_ratings_lie_in_the_blocks_of_their_users() {
 }
 
 #[test]
+fn counts_that_would_fill_the_memory_are_refused_where_they_do() {
+    let lines: String = (1..=200).map(|word| format!("1 {word} 1000000\n")).collect();
+    let expected = "docword.x.txt:104: the counts up to here make 101,000,000 tokens; at most 100,010,100";
+    refused(parse("docword.x.txt", &format!("1\n200\n200\n{lines}")), expected);
+}
+
+#[test]
 fn bad_documents_are_refused_with_their_place() {
     for (text, expected) in [
         ("2\n3\n1\n1 4 1\n", "docword.x.txt:4: word 4; words go from 1 to 3 (line 2)"),
@@ -174,7 +181,18 @@ fn bad_documents_are_refused_with_their_place() {
         ("2\nx\n1\n", "docword.x.txt:2: \"x\" where the number of words should be"),
         ("2\n", "docword.x.txt:2: the file ends where the number of words should be"),
         ("1000000000000\n3\n1\n1 1 1\n", "docword.x.txt:1: 1000000000000 documents; at most"),
-        ("2000000000\n3\n1\n1 1 1\n", "line 1 says 2,000,000,000 documents, but there are only 1 entries"),
+        (
+            "2000000000\n3\n1\n1 1 1\n",
+            "line 1 says 2,000,000,000 documents; with only 1 entries at most 1,000,064",
+        ),
+        (
+            "1\n2000000000\n1\n1 1 1\n",
+            "line 2 says 2,000,000,000 words; with only 1 entries at most 1,000,064",
+        ),
+        ("2\n3\n7\n1 1 1\n", "docword.x.txt:3: 7 entries; 2 documents of 3 words have at most 6"),
+        ("2\n3\n18446744073709551615\n1 1 1\n", "docword.x.txt:3: "),
+        ("2\n3\n1\n1 1 4294967295\n", "docword.x.txt:4: count 4294967295; counts go from 1 to 1000000"),
+        ("2\n3\n1\n1 1 99999999999999999999\n", "docword.x.txt:4: "),
         ("2000000000\n3\n1\n2000000000 1 1\n", "after only 1 entries"),
         ("2\n3\n0\n", "no document has a word"),
         ("0\n3\n0\n", "docword.x.txt: no documents"),

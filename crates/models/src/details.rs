@@ -1,0 +1,258 @@
+//! What the models tell about themselves. Tests compare every list with what the model really has.
+
+use dunlin::details::{Details, MetricNote, Setting, TableNote};
+
+const fn setting(name: &'static str, range: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, range, meaning }
+}
+
+const fn table(name: &'static str, shape: &'static str, meaning: &'static str) -> TableNote {
+    TableNote { name, shape, meaning }
+}
+
+const fn metric(name: &'static str, meaning: &'static str) -> MetricNote {
+    MetricNote { name, meaning, needs_test: false }
+}
+
+const fn test_metric(name: &'static str, meaning: &'static str) -> MetricNote {
+    MetricNote { name, meaning, needs_test: true }
+}
+
+/// Of [`crate::mf`].
+pub(crate) const MF: Details = Details {
+    settings: &[
+        setting("rank", "1 to 4096", "factors per user and item; 8, 16, 32, 64 and 128 are the fastest"),
+        setting("rate", "above 0", "step of the gradient"),
+        setting(
+            "regularisation",
+            "at least 0",
+            "weight λ of the squared parameters, counted once per rating",
+        ),
+        setting("bias", "true or false", "whether users and items have biases"),
+        setting(
+            "schedule",
+            "constant, inverse or power",
+            "the step in epoch t (from 0): rate, rate / (1 + decay t), or rate (t + offset)^-exponent",
+        ),
+        setting("decay", "at least 0, per epoch", "for schedule=inverse: how fast the step falls"),
+        setting("offset", "above 0, epochs", "for schedule=power: added to the epoch"),
+        setting("exponent", "0 to 2", "for schedule=power: how fast the step falls"),
+        setting("scale", "above 0", "factors and biases start uniform within ±scale / √rank"),
+    ],
+    tables: &[
+        table("users", "users x (rank + bias)", "factors, then the bias; stays with the user's lane"),
+        table("items", "items x (rank + bias)", "the same of items; shared by all lanes"),
+    ],
+    metrics: &[
+        metric(
+            "train_rmse",
+            "root of the mean squared error on training ratings, in their unit, predictions clipped to their \
+             range; falls",
+        ),
+        metric("train_objective", "mean over ratings of ½ error² + ½ λ (squares of its parameters); falls"),
+        test_metric(
+            "test_rmse",
+            "train_rmse on test ratings; an unseen user or item counts with the mean and the known bias; falls",
+        ),
+    ],
+    predicts: "one number: the rating, clipped to the range of the training ratings",
+    example: "dunlin train mf --train sample:ratings --test sample:ratings-test --set rank=16 --epochs 5",
+};
+
+/// Of [`crate::lda`].
+pub(crate) const LDA: Details = Details {
+    settings: &[
+        setting("topics", "1 to 65535", "number of topics"),
+        setting("alpha", "above 0, tokens", "prior weight of every topic in a document"),
+        setting("beta", "above 0, tokens", "prior weight of every word in a topic"),
+        setting(
+            "sampler",
+            "auto, dense or sparse",
+            "all draw from the same distribution; auto takes the faster: dense up to 128 topics",
+        ),
+    ],
+    tables: &[
+        table("word_topic", "words x topics", "how many tokens of the word have each topic; shared"),
+        table("totals", "1 x topics", "how many tokens have each topic; shared"),
+    ],
+    metrics: &[
+        metric("train_loglik", "log p(words, topics) of the training documents, in nats; rises"),
+        metric("train_loglik_per_token", "train_loglik / tokens; rises"),
+        test_metric(
+            "heldout_loglik_per_token",
+            "mean log p(token), in nats, of one half of every test document given the other half; rises",
+        ),
+    ],
+    predicts: "one number a topic: its share of the document; they add up to 1",
+    example: "dunlin train lda --train sample:documents --test sample:documents-test --set topics=10 --epochs 20",
+};
+
+/// Of [`crate::softmax`].
+pub(crate) const SOFTMAX: Details = Details {
+    settings: &[
+        setting(
+            "c",
+            "above 0, at most 1e9",
+            "weight C of the loss, a sum over rows, against the penalty ½|W|²",
+        ),
+        setting(
+            "bias",
+            "true or false",
+            "adds a column of ones, whose weights are penalised like all others",
+        ),
+        setting("solver", "dual or lbfgs", "dual coordinate ascent, or L-BFGS with one clock an epoch"),
+        setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this"),
+        setting("history", "1 to 100, steps", "for solver=lbfgs: how many steps it remembers"),
+    ],
+    tables: &[
+        table("weights", "(features + bias) x classes", "one weight a class; shared"),
+        table("gradient", "(features + bias) x classes", "solver=lbfgs only; working memory, not saved"),
+        table("point", "(features + bias) x classes", "likewise"),
+        table("point_gradient", "(features + bias) x classes", "likewise"),
+        table("direction", "(features + bias) x classes", "likewise"),
+        table("steps", "history (features + bias) x classes", "likewise"),
+        table("changes", "history (features + bias) x classes", "likewise"),
+        table("lbfgs_state", "1 x (fields + history)", "likewise"),
+    ],
+    metrics: &[
+        metric(
+            "train_objective",
+            "C Σ log loss + ½|W|², what is minimised; a sum over rows, not a mean; falls",
+        ),
+        metric("dual_objective", "a lower bound of the optimum; rises up to it"),
+        metric("relative_gap", "(train_objective - dual_objective) / train_objective; falls to 0"),
+        metric("train_accuracy", "share of training rows whose likeliest class is theirs, 0 to 1; rises"),
+        test_metric(
+            "test_accuracy",
+            "the same of test rows; a class not seen in training is an error; rises",
+        ),
+        test_metric("test_log_loss", "mean -log p(class), in nats, of test rows whose class is known; falls"),
+    ],
+    predicts: "one number a class, in the order of the labels: its probability; they add up to 1",
+    example: "dunlin train softmax --train sample:digits --test sample:digits-test --set c=0.1 --epochs 20",
+};
+
+/// Of [`crate::dml`].
+pub(crate) const DML: Details = Details {
+    settings: &[
+        setting("rank", "0 to the number of features", "rows of the map L; 0 for as many as features"),
+        setting("rate", "above 0", "step of the gradient"),
+        setting("decay", "at least 0, per epoch", "the step in epoch t (from 0) is rate / (1 + decay t)"),
+        setting("lambda", "at least 0", "weight of dissimilar pairs"),
+        setting(
+            "margin",
+            "above 0",
+            "squared distance that dissimilar pairs should have; two random rows start at 1",
+        ),
+        setting(
+            "prior",
+            "at least 0",
+            "weight of the divergence of the metric from the identity; above 0 only with rank=0",
+        ),
+        setting("batch", "at least 1, pairs", "pairs per step"),
+        setting(
+            "source",
+            "labels or adjacent",
+            "pairs are drawn from labels, or are the rows 2r and 2r + 1, similar if their labels are equal",
+        ),
+        setting("pairs", "at least 0", "for source=labels: pairs to draw in all; 0 for two a row"),
+        setting("held_out", "0 to 0.5", "share of the pairs that is not trained on but measured"),
+        setting("standardise", "true or false", "whether features are scaled to unit variance"),
+    ],
+    tables: &[
+        table("L", "features x rank", "the map, transposed; shared, lanes' updates are averaged"),
+        table("moments", "features x 2", "sum and sum of squares of each feature; shared"),
+    ],
+    metrics: &[
+        metric("train_objective", "train_pair_loss plus the prior's divergence; falls"),
+        metric(
+            "train_pair_loss",
+            "mean over pairs of squared distance (similar) or λ max(0, margin - it) (dissimilar); falls",
+        ),
+        metric(
+            "train_pair_accuracy",
+            "share of pairs nearer (similar) or farther (dissimilar) than margin, 0 to 1; rises",
+        ),
+        metric("heldout_pair_loss", "train_pair_loss of the held_out pairs; falls"),
+        metric("heldout_pair_accuracy", "train_pair_accuracy of the held_out pairs; rises"),
+        test_metric("test_pair_loss", "train_pair_loss of pairs of test rows; falls"),
+        test_metric("test_pair_accuracy", "train_pair_accuracy of pairs of test rows; rises"),
+    ],
+    predicts: "rank numbers: L x, the row's place in the space where distances are learned",
+    example: "dunlin train dml --train sample:digits --test sample:digits-test --epochs 5",
+};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use crate::{MODELS, find};
+    use dunlin::comm::Cluster;
+    use dunlin::data::read;
+    use dunlin::run::Run;
+    use dunlin::train::Source;
+    use dunlin::{Algorithm, Shape};
+    use std::collections::BTreeSet;
+
+    fn samples(model: &str) -> [&'static str; 2] {
+        match model {
+            "mf" => ["sample:ratings", "sample:ratings-test"],
+            "lda" => ["sample:documents", "sample:documents-test"],
+            _ => ["sample:digits", "sample:digits-test"],
+        }
+    }
+
+    fn run(model: &str) -> (Run, Source) {
+        let mut run = crate::run(model, samples(model)[0]).unwrap();
+        run.stop.epochs = 1;
+        let train = read(&run.train, &run.read, None).unwrap();
+        let test = read(samples(model)[1], &run.read, Some(&train)).unwrap();
+        (run, Source::new(train, Some(test)))
+    }
+
+    #[test]
+    fn every_setting_is_told_and_no_other() {
+        for model in MODELS {
+            let defaults = (model.defaults)();
+            let fields: BTreeSet<&str> = defaults.as_object().unwrap().keys().map(String::as_str).collect();
+            let told: Vec<&str> = model.details.settings.iter().map(|setting| setting.name).collect();
+            assert_eq!(told.iter().copied().collect::<BTreeSet<_>>(), fields, "{}", model.name);
+            assert_eq!(told.len(), fields.len(), "{}: one is told twice", model.name);
+        }
+    }
+
+    #[test]
+    fn every_metric_is_told_and_no_other() {
+        for model in MODELS {
+            let (run, source) = run(model.name);
+            let outcome = crate::train(&Cluster::Threads(1), &run, &source).unwrap();
+            let seen: BTreeSet<&str> = outcome.metrics.keys().map(String::as_str).collect();
+            let told: BTreeSet<&str> = model.details.metrics.iter().map(|metric| metric.name).collect();
+            assert_eq!(told, seen, "{}", model.name);
+            let train = Source::new(read(&run.train, &run.read, None).unwrap(), None);
+            let outcome = crate::train(&Cluster::Threads(1), &run, &train).unwrap();
+            for metric in model.details.metrics {
+                assert_eq!(outcome.metrics.contains_key(metric.name), !metric.needs_test, "{}", metric.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_table_is_told_and_no_other() {
+        fn tables<A: Algorithm>(shape: &Shape, set: &[(&str, &str)]) -> Vec<String> {
+            let settings = find(A::NAME).unwrap().settings(set.iter().copied()).unwrap();
+            let algorithm = A::new(&serde_json::from_value(settings).unwrap(), shape).unwrap();
+            algorithm.tables().into_iter().map(|table| table.name).collect()
+        }
+        for model in MODELS {
+            let shape = run(model.name).1.shape().clone();
+            let real = match model.name {
+                "mf" => tables::<crate::mf::Mf>(&shape, &[]),
+                "lda" => tables::<crate::lda::Lda>(&shape, &[]),
+                "dml" => tables::<crate::dml::Dml>(&shape, &[]),
+                _ => tables::<crate::softmax::Softmax>(&shape, &[("solver", "lbfgs")]),
+            };
+            let told: Vec<&str> = model.details.tables.iter().map(|table| table.name).collect();
+            assert_eq!(told, real, "{}", model.name);
+        }
+    }
+}
