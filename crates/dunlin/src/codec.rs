@@ -11,6 +11,7 @@
 //! ```
 //! Every piece starts at a multiple of 8 bytes. The choice changes bytes, never values.
 
+use crate::isa::{self, Kernel};
 use crate::table::{Element, Type};
 use crate::update::{Geometry, with_type};
 use crate::{Error, Result};
@@ -136,6 +137,7 @@ pub enum Numbers<'a, T> {
 }
 
 impl<'a, T: Element> Numbers<'a, T> {
+    #[inline(always)]
     fn read(body: &'a Buffer, entry: &Entry, table: &Geometry) -> Option<Numbers<'a, T>> {
         let (at, count) = (entry.offset as usize, table.elements(entry.chunk as usize).len());
         let integers = T::TYPE == Type::I32;
@@ -183,6 +185,7 @@ impl<'a, T: Element> Numbers<'a, T> {
     }
 
     /// Adds them to `sums`, the numbers of the whole chunk.
+    #[inline(always)]
     pub fn add_to(&self, sums: &mut [T]) {
         match self {
             Numbers::Dense(numbers) => {
@@ -200,6 +203,7 @@ impl<'a, T: Element> Numbers<'a, T> {
     }
 
     /// Puts them over `values`, the numbers of the whole chunk.
+    #[inline(always)]
     pub fn copy_to(&self, values: &mut [T]) {
         match self {
             Numbers::Dense(numbers) => values.copy_from_slice(numbers),
@@ -218,6 +222,7 @@ impl<'a, T: Element> Numbers<'a, T> {
 
     /// If most numbers are zero and not written down: calls `out(position, numbers)` for runs of the others, in
     /// ascending order, and returns true.
+    #[inline(always)]
     pub fn each_run(&self, mut out: impl FnMut(usize, &[T])) -> bool {
         match self {
             Numbers::Pairs(places, numbers) => {
@@ -247,17 +252,19 @@ fn set_bits(bits: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 /// Chunks of integers as such; a chunk of floats has none that are narrow.
+#[inline(always)]
 fn add_narrow<T: Element, N: Copy + Into<i32>>(sums: &mut [T], numbers: &[N]) {
     sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum = sum.plus(T::from_i32((*number).into())));
 }
 
+#[inline(always)]
 fn copy_narrow<T: Element, N: Copy + Into<i32>>(values: &mut [T], numbers: &[N]) {
     values.iter_mut().zip(numbers).for_each(|(value, number)| *value = T::from_i32((*number).into()));
 }
 
 /// What takes chunks one after the other, in ascending order.
 pub trait Sink {
-    /// Takes the numbers of one chunk.
+    /// Takes the numbers of one chunk. To be `#[inline(always)]`: it is part of a kernel.
     fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>);
 }
 
@@ -278,6 +285,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes all numbers of a chunk in the smallest form, which it returns. Chunks must come in ascending order.
+    #[inline(always)]
     pub fn chunk<T: Element>(&mut self, table: usize, chunk: usize, numbers: &[T]) -> Encoding {
         let stride = self.geometry[table].stride;
         let encoding = choose(numbers, stride);
@@ -287,9 +295,19 @@ impl<'a> Writer<'a> {
             (Encoding::Narrow16, Some(numbers)) => narrow::<i16>(body, numbers, |number| number as i16),
             (Encoding::Rows, _) => write_rows(body, numbers, stride),
             (Encoding::Pairs | Encoding::Pairs8, _) => {
-                let mut places = Vec::with_capacity(numbers.len() / 2);
                 let zero = T::zeroed();
-                places.extend((0..=u16::MAX).zip(numbers).filter(|(_, n)| **n != zero).map(|(at, _)| at));
+                let mut places = vec![0u16; numbers.len() + 1];
+                let mut filled = 0;
+                for (group, numbers) in numbers.chunks(16).enumerate() {
+                    if count_filled(numbers) == 0 {
+                        continue;
+                    }
+                    for (at, number) in numbers.iter().enumerate() {
+                        places[filled] = (16 * group + at) as u16; // overwritten unless it counts: no branch to guess
+                        filled += usize::from(*number != zero);
+                    }
+                }
+                places.truncate(filled);
                 let offset = write_places(body, &places);
                 let place = |at: &u16| usize::from(*at);
                 match (encoding, integers(numbers)) {
@@ -307,10 +325,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a chunk of which only some rows are not all zero: a bit for each row, and those rows that have it.
+    #[inline(always)]
     pub fn rows<T: Element>(&mut self, table: usize, chunk: usize, bits: &[u8], rows: &[T]) {
         let (stride, zero) = (self.geometry[table].stride, T::zeroed());
-        let filled: usize = rows.chunks(1 << 14).map(|numbers| count_filled(numbers, zero)).sum();
-        let small = integers(rows).is_some_and(|numbers| numbers.iter().all(|n| i8::try_from(*n).is_ok()));
+        let filled: usize = rows.chunks(1 << 14).map(count_filled).sum();
+        let small = largest_bits(rows) <= 127;
         let number_bytes = if small { 1 } else { size_of::<T>() };
         if self.geometry[table].elements(chunk).len() > 1 << 16
             || bits.len() + size_of_val(rows) <= 8 + (2 + number_bytes) * filled
@@ -359,6 +378,7 @@ impl<'a> Writer<'a> {
 }
 
 impl Sink for Writer<'_> {
+    #[inline(always)]
     fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>) {
         match numbers {
             Numbers::Dense(numbers) => {
@@ -381,41 +401,55 @@ impl Sink for Writer<'_> {
 }
 
 /// The numbers as integers, if they are.
+#[inline(always)]
 fn integers<T: Element>(numbers: &[T]) -> Option<&[i32]> {
     (T::TYPE == Type::I32).then(|| bytemuck::cast_slice(numbers))
 }
 
-/// The smallest way to write `numbers` down.
+/// The best way to write `numbers` down: the smallest, but pairs only if they are a quarter of the size of a dense form,
+/// since picking numbers out costs more than copying them, and rows only if they are half.
+#[inline(always)]
 fn choose<T: Element>(numbers: &[T], stride: usize) -> Encoding {
-    let zero = T::zeroed();
     let size = size_of::<T>();
-    let filled: usize = numbers.chunks(1 << 14).map(|numbers| count_filled(numbers, zero)).sum();
-    // Integers without their sign bit repeated: at most 127 and 32767 fit one and two bytes.
-    let largest = integers(numbers).map(|numbers| numbers.iter().fold(0, |most, n| most | (n ^ (n >> 31))));
-    let fits =
-        |limit: i32, bytes: usize| if largest.is_some_and(|most| most <= limit) { bytes } else { usize::MAX };
-    let whole_rows = numbers.len().is_multiple_of(stride);
-    let rows = match whole_rows && filled * 4 < numbers.len() {
-        true => numbers.chunks(stride).filter(|row| row.iter().any(|number| *number != zero)).count(),
-        false => numbers.len() / stride,
+    let (filled, largest) = numbers.chunks(1 << 14).fold((0, 0), |(filled, largest), numbers| {
+        (filled + count_filled(numbers), largest | largest_bits(numbers))
+    });
+    let (dense, bytes) = match largest {
+        0..=127 => (Encoding::Narrow8, 1),
+        128..=32767 => (Encoding::Narrow16, 2),
+        _ => (Encoding::Dense, size),
     };
-    let has_places = numbers.len() <= 1 << 16;
-    let forms = [
-        (Encoding::Dense, size_of_val(numbers)),
-        (Encoding::Narrow8, fits(127, numbers.len())),
-        (Encoding::Narrow16, fits(32767, 2 * numbers.len())),
-        (Encoding::Pairs8, if has_places { fits(127, 16 + 3 * filled) } else { usize::MAX }),
-        (Encoding::Pairs, if has_places { 16 + (2 + size) * filled } else { usize::MAX }),
-        (Encoding::Rows, if whole_rows { 16 + rows / 8 + rows * stride * size } else { usize::MAX }),
-    ];
-    forms.iter().min_by_key(|(_, bytes)| *bytes).map_or(Encoding::Dense, |(form, _)| *form)
+    let mut best = (dense, bytes * numbers.len());
+    let pair_bytes = if largest <= 127 { 3 } else { 2 + size };
+    if numbers.len() <= 1 << 16 && 4 * (16 + pair_bytes * filled) <= best.1 {
+        let encoding = if largest <= 127 { Encoding::Pairs8 } else { Encoding::Pairs };
+        best = (encoding, 16 + pair_bytes * filled);
+    }
+    if numbers.len().is_multiple_of(stride) && filled * 4 < numbers.len() {
+        let zero = T::zeroed();
+        let rows = numbers.chunks(stride).filter(|row| row.iter().any(|number| *number != zero)).count();
+        let bytes = 16 + rows / 8 + rows * stride * size;
+        if bytes < best.1 && 2 * bytes <= size_of_val(numbers) {
+            best = (Encoding::Rows, bytes);
+        }
+    }
+    best.0
 }
 
-/// How many of at most 65,535 numbers are not zero, in a loop that vectorises.
-fn count_filled<T: Element>(numbers: &[T], zero: T) -> usize {
-    usize::from(numbers.iter().fold(0u16, |count, number| count + u16::from(*number != zero)))
+/// How many of at most 65,535 numbers are not zero.
+#[inline(always)]
+fn count_filled<T: Element>(numbers: &[T]) -> usize {
+    let zero = T::zeroed();
+    numbers.iter().fold(0u32, |count, number| count + u32::from(*number != zero)) as usize
 }
 
+/// An integer with at least as many bits as any of `numbers`, its sign apart; `i32::MAX` if they are no integers.
+#[inline(always)]
+fn largest_bits<T: Element>(numbers: &[T]) -> i32 {
+    integers(numbers).map_or(i32::MAX, |numbers| numbers.iter().fold(0, |most, n| most | (n ^ (n >> 31))))
+}
+
+#[inline(always)]
 fn narrow<N: bytemuck::Pod>(body: &mut Buffer, numbers: &[i32], to: impl Fn(i32) -> N) -> usize {
     let offset = body.len().next_multiple_of(8);
     body.resize(offset + numbers.len() * size_of::<N>());
@@ -457,6 +491,27 @@ fn write_rows<T: Element>(body: &mut Buffer, numbers: &[T], stride: usize) -> us
 /// Chunk by chunk, so that numbers stay in the nearest caches. `parts` cover different lanes, in their order, and
 /// all belong below one node of the tree over `lanes`.
 pub fn add_up(parts: &[(Node, Part)], lanes: usize, geometry: &[Geometry], sink: &mut impl Sink) {
+    isa::run(AddUp { parts, lanes, geometry, sink });
+}
+
+struct AddUp<'a, S> {
+    parts: &'a [(Node, Part)],
+    lanes: usize,
+    geometry: &'a [Geometry],
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Kernel for AddUp<'_, S> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        each_sum(self.parts, self.lanes, self.geometry, self.sink);
+    }
+}
+
+#[inline(always)]
+fn each_sum(parts: &[(Node, Part)], lanes: usize, geometry: &[Geometry], sink: &mut impl Sink) {
     let mut next = vec![0; parts.len()];
     let mut spare = Vec::new();
     loop {
@@ -511,6 +566,7 @@ impl<T: Element> Sum<'_, T> {
     }
 
     /// Adds `right`, both being sums of the same chunk.
+    #[inline(always)]
     fn add(&mut self, right: Self, table: &Geometry, chunk: usize, spare: &mut Vec<Buffer>) {
         let left = std::mem::replace(self, Sum::Nothing);
         let (Some(first), Some(second)) = (left.numbers(table, chunk), right.numbers(table, chunk)) else {

@@ -72,3 +72,30 @@ pub fn level() -> Isa {
     static LEVEL: OnceLock<Isa> = OnceLock::new();
     *LEVEL.get_or_init(|| Isa::detected().min(*LIMIT.get_or_init(Isa::detected)))
 }
+
+/// Work to be compiled for several levels. `run`, and the loops that it calls, must be `#[inline(always)]`: only then
+/// are they part of the function that has the level's instructions.
+pub trait Kernel {
+    /// What comes out.
+    type Out;
+    /// Does the work.
+    fn run(self) -> Self::Out;
+}
+
+/// Runs `kernel` with the vector instructions that this machine has, up to AVX2: for plain loops over numbers, which
+/// the compiler turns into vectors by itself.
+pub fn run<K: Kernel>(kernel: K) -> K::Out {
+    #[cfg(target_arch = "x86_64")]
+    if level() >= Isa::Avx2 {
+        #[allow(unsafe_code)]
+        // SAFETY: `level` is at most what was detected on this machine, and that includes all of AVX2's features.
+        return unsafe { run_avx2(kernel) };
+    }
+    kernel.run()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run()
+}

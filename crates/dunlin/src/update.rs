@@ -6,9 +6,11 @@
 //! cache ([`crate::codec`]) and stays in that form, in memory and on the wire, until it is added to a table.
 
 use crate::codec::{Entry, Numbers, Part, Sink, Writer, add_up};
+use crate::isa::{self, Kernel};
 use crate::table::{Axis, Element, Merge, Params, Replica, TableSpec, Type};
 use dunlin_comm::Buffer;
 use dunlin_comm::collective::Node;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Bytes that a chunk has at most.
@@ -148,7 +150,10 @@ impl Params {
                     continue;
                 }
                 let part = &mut parts[shard_of(number, chunk, shards)];
-                with_type!(table.element, T => take_chunk::<T>(replica, table, number, chunk, lanes, afterwards, part, &mut scratch));
+                with_type!(table.element, T => isa::run(TakeChunk::<T> {
+                    replica, table, number, chunk, lanes, afterwards, part, scratch: &mut scratch,
+                    element: PhantomData,
+                }));
             }
             replica.touched.fill(0);
         }
@@ -236,6 +241,7 @@ struct Add<'a> {
 }
 
 impl Sink for Add<'_> {
+    #[inline(always)]
     fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>) {
         let range = self.geometry[table].elements(chunk);
         let Replica { values, base, tracked, left, .. } = &mut self.replicas[table];
@@ -269,6 +275,7 @@ struct Set<'a> {
 }
 
 impl Sink for Set<'_> {
+    #[inline(always)]
     fn take<T: Element>(&mut self, table: usize, chunk: usize, numbers: Numbers<'_, T>) {
         let range = self.geometry[table].elements(chunk);
         let Replica { values, base, tracked, .. } = &mut self.replicas[table];
@@ -283,6 +290,7 @@ impl Sink for Set<'_> {
 
 /// The rows of `chunk` that were touched: each one's place in the table and in an array that has all rows of the
 /// chunk or, if it is `compact`, only these. A row wider than a chunk is there with the part that is in it.
+#[inline(always)]
 fn touched_rows<'a>(
     touched: &'a [u8],
     table: &Geometry,
@@ -299,59 +307,68 @@ fn touched_rows<'a>(
 }
 
 /// Writes the update of one chunk to `part` and leaves the table as `afterwards` says.
-#[expect(clippy::too_many_arguments, reason = "one step of take_updates, apart for its type")]
-fn take_chunk<T: Element>(
-    replica: &mut Replica,
-    table: &Geometry,
+struct TakeChunk<'a, 'w, T> {
+    replica: &'a mut Replica,
+    table: &'a Geometry,
+    /// Number of the table.
     number: usize,
     chunk: usize,
     lanes: usize,
     afterwards: Afterwards,
-    part: &mut Writer,
-    scratch: &mut Buffer,
-) {
-    let Replica { spec, values, base, touched, left, .. } = replica;
-    let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return };
-    let (values, base) = (values.as_mut_slice(), base.as_mut_slice());
-    let (rows, count) = (table.rows(chunk), table.elements(chunk).len());
-    let filled = touched[rows.clone()].iter().map(|touched| usize::from(*touched)).sum::<usize>();
-    let compact = filled * 4 < rows.len();
-    let length = if compact { filled * table.stride } else { count };
-    scratch.resize(length * size_of::<T>());
-    let Some(update) = scratch.slice_mut::<T>(0, length) else { return };
-    if !compact && filled < rows.len() {
-        update.fill(T::zeroed());
-    }
-    for (place, at) in touched_rows(touched, table, chunk, compact) {
-        let update = &mut update[at];
-        let rows = values[place.clone()].iter().zip(&base[place]);
-        update.iter_mut().zip(rows).for_each(|(update, (value, base))| *update = value.minus(*base));
-        if spec.merge == Merge::Mean {
-            update.iter_mut().for_each(|update| *update = update.divided(lanes));
+    part: &'a mut Writer<'w>,
+    scratch: &'a mut Buffer,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> Kernel for TakeChunk<'_, '_, T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let TakeChunk { replica, table, number, chunk, lanes, afterwards, part, scratch, .. } = self;
+        let Replica { spec, values, base, touched, left, .. } = replica;
+        let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return };
+        let (values, base) = (values.as_mut_slice(), base.as_mut_slice());
+        let (rows, count) = (table.rows(chunk), table.elements(chunk).len());
+        let filled = touched[rows.clone()].iter().map(|touched| usize::from(*touched)).sum::<usize>();
+        let compact = filled * 4 < rows.len();
+        let length = if compact { filled * table.stride } else { count };
+        scratch.resize(length * size_of::<T>());
+        let Some(update) = scratch.slice_mut::<T>(0, length) else { return };
+        if !compact && filled < rows.len() {
+            update.fill(T::zeroed());
         }
-    }
-    let sparse = match compact {
-        true => {
-            let mut bits = vec![0u8; rows.len().div_ceil(8)];
-            let touched = touched[rows].iter().enumerate().filter(|(_, touched)| **touched == 1);
-            touched.for_each(|(row, _)| bits[row / 8] |= 1 << (row % 8));
-            part.rows(number, chunk, &bits, &*update);
-            true
+        for (place, at) in touched_rows(touched, table, chunk, compact) {
+            let update = &mut update[at];
+            let rows = values[place.clone()].iter().zip(&base[place]);
+            update.iter_mut().zip(rows).for_each(|(update, (value, base))| *update = value.minus(*base));
+            if spec.merge == Merge::Mean {
+                update.iter_mut().for_each(|update| *update = update.divided(lanes));
+            }
         }
-        false => !part.chunk(number, chunk, &*update).is_dense(),
-    };
-    // What is sparse goes back now, so that a sparse sum can be added without a look at the rest.
-    if afterwards == Afterwards::Leave && !sparse {
-        left.resize(table.chunks, false);
-        left[chunk] = true;
-        return;
-    }
-    for (place, at) in touched_rows(touched, table, chunk, compact) {
-        let (values, base) = (&mut values[place.clone()], &mut base[place]);
-        if afterwards == Afterwards::Keep {
-            base.iter_mut().zip(&update[at]).for_each(|(base, update)| *base = base.plus(*update));
+        let sparse = match compact {
+            true => {
+                let mut bits = vec![0u8; rows.len().div_ceil(8)];
+                let touched = touched[rows].iter().enumerate().filter(|(_, touched)| **touched == 1);
+                touched.for_each(|(row, _)| bits[row / 8] |= 1 << (row % 8));
+                part.rows(number, chunk, &bits, &*update);
+                true
+            }
+            false => !part.chunk(number, chunk, &*update).is_dense(),
+        };
+        // What is sparse goes back now, so that a sparse sum can be added without a look at the rest.
+        if afterwards == Afterwards::Leave && !sparse {
+            left.resize(table.chunks, false);
+            left[chunk] = true;
+            return;
         }
-        values.copy_from_slice(base);
+        for (place, at) in touched_rows(touched, table, chunk, compact) {
+            let (values, base) = (&mut values[place.clone()], &mut base[place]);
+            if afterwards == Afterwards::Keep {
+                base.iter_mut().zip(&update[at]).for_each(|(base, update)| *base = base.plus(*update));
+            }
+            values.copy_from_slice(base);
+        }
     }
 }
 

@@ -155,6 +155,11 @@ pub(crate) const DML: Details = Details {
             "labels or adjacent",
             "pairs are drawn from labels, or are the rows 2r and 2r + 1, similar if their labels are equal",
         ),
+        setting(
+            "pairs_file",
+            "the name of a file, or nothing",
+            "pairs are listed in it: row row 1 (similar) or -1 (dissimilar), rows numbered from 0",
+        ),
         setting("pairs", "at least 0", "for source=labels: pairs to draw in all; 0 for two a row"),
         setting("held_out", "0 to 0.5", "share of the pairs that is not trained on but measured"),
         setting("standardise", "true or false", "whether features are scaled to unit variance"),

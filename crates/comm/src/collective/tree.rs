@@ -97,6 +97,8 @@ impl<P> Folder<P> {
     }
 
     /// Takes the next part, in leaf order; `combine(left, right)` adds `right` into `left`.
+    // Always part of the caller, which may be compiled for more instructions than the rest.
+    #[inline(always)]
     pub fn push(&mut self, node: Node, part: P, mut combine: impl FnMut(&mut P, P)) {
         self.stack.push((node, part));
         while let [.., (left, _), (right, _)] = &self.stack[..] {
