@@ -232,7 +232,7 @@ fn a_disk_that_is_read_only() {
     for more in ["", "--workers 2 --cluster processes"] {
         let ran =
             folder.say(&format!("train mf --train synth:mf?n=500 --out disk/o --quiet {more}")).exits(2);
-        let ran = ran.tells(&["cannot create disk/o", "Read-only"]);
+        let ran = ran.tells(&["--out disk/o: the folder cannot be made", "Read-only"]);
         assert_eq!(ran.err.lines().count(), 1, "{ran}");
     }
 }
