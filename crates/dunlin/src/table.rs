@@ -177,6 +177,15 @@ impl Replica {
         Replica { spec, values, first: 0, base, touched, left: Vec::new(), tracked }
     }
 
+    /// Has the system map the memory of a tracked table now, by writing to every page of it. Later it would be read
+    /// first, then written, which costs an interrupt of the other processors a page where threads share the memory.
+    pub fn map(&mut self) {
+        for storage in [&mut self.values, &mut self.base] {
+            let bytes = std::hint::black_box(storage.bytes_mut());
+            bytes.chunks_mut(4096).for_each(|page| page[0] = 0);
+        }
+    }
+
     /// Sets rows `rows` to the table's start; each depends on (seed, table, row) alone.
     pub fn initialise(&mut self, table: usize, seed: u64, rows: std::ops::Range<usize>) {
         let (stride, width, init) = (self.spec.stride(), self.spec.width, self.spec.init);

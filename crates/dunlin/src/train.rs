@@ -7,6 +7,7 @@
 
 mod ends;
 mod halt;
+mod plan;
 mod source;
 mod synchronise;
 
@@ -14,7 +15,6 @@ pub use source::Source;
 
 use crate::algorithm::{Algorithm, Sums, Unit};
 use crate::checkpoint::{self, Found, Position, Writing};
-use crate::data::{Block, cut_columns};
 use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
 use crate::serial::{block_order, share};
@@ -23,11 +23,12 @@ use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
 use crate::strategy::rotation::{self, Rotation};
 use crate::strategy::solo::Solo;
 use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
-use crate::table::{Axis, Params, Replica};
+use crate::table::{Axis, Init, Params, Replica};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
 use halt::Halt;
-use source::{Lane, lock, take_lane};
+use plan::Plan;
+use source::{Lane, take_lane};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,20 +141,16 @@ fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Pa
         let goes_round = run.strategy == StrategySpec::Rotation && rotation::rotates(spec.axis);
         let mut replica = Replica::new(spec, run.lanes > 1 && !example && !goes_round);
         let rows = if example { rows.clone() } else { 0..replica.spec.rows };
+        if replica.tracked {
+            replica.map();
+        }
         replica.initialise(table, run.seed, rows);
-        replica.rebase();
+        if replica.spec.init != Init::Zero {
+            replica.rebase();
+        }
         replica
     });
     Params { replicas: replicas.collect(), lanes: run.lanes }
-}
-
-/// The ranges of rows that go round under `rotation`, cut alike on every rank; none under other strategies.
-fn cut_rows<A: Algorithm>(algorithm: &A, run: &Run, source: &Source, blocks: &[&Block]) -> Vec<Range<usize>> {
-    if run.strategy != StrategySpec::Rotation || run.lanes == 1 {
-        return Vec::new();
-    }
-    let count = run.lanes * rotation::blocks_per_lane(&algorithm.tables(), run.lanes);
-    cut_columns(blocks.iter().copied(), source.shape.columns, count)
 }
 
 /// A worker in training.
@@ -172,6 +169,8 @@ struct Worker<'a, A: Algorithm> {
     rounds: u64,
     /// The ranges of rows that go round; none unless the strategy is `rotation`.
     row_blocks: Vec<Range<usize>>,
+    /// To be told once the run has been announced.
+    warning: Option<String>,
     /// The last synchronisation point.
     at: Position,
     running_since: Time,
@@ -198,19 +197,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         observer: &'a mut dyn Observer,
     ) -> Result<Worker<'a, A>> {
         let hosted = share(run.lanes, run.workers, comm.rank());
-        let (row_blocks, clocks_per_epoch) = {
-            let blocks = lock(&source.train);
-            let blocks: Vec<&Block> = blocks.iter().flatten().collect();
-            algorithm.check(&blocks, run.seed)?;
-            let row_blocks = cut_rows(&algorithm, run, source, &blocks);
-            let most = (blocks.len() / run.lanes).max(1); // a clock without a block would change nothing
-            let wanted = || algorithm.clocks_per_epoch(&blocks, run.lanes).clamp(1, most);
-            let clocks = match row_blocks.len() {
-                0 => run.clocks_per_epoch.unwrap_or_else(wanted),
-                sub_steps => sub_steps,
-            };
-            (row_blocks, clocks)
-        };
+        let Plan { clocks_per_epoch, row_blocks, warning } = Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, &row_blocks));
         let lanes: Vec<Lane<A::Local>> = lanes.collect::<Result<_>>()?;
@@ -218,7 +205,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             source.forget();
         }
         let rows = lanes.first().map_or(0, |l| l.rows.start)..lanes.last().map_or(0, |l| l.rows.end);
+        let start = comm.now();
         let params = make_tables(&algorithm, run, rows);
+        let initialised = comm.now().since(start).as_secs_f64();
         let clocks = Lanes { total: run.lanes, clocks: vec![0; hosted.len()], hosted };
         let rounds = (algorithm.rounds() * row_blocks.len().max(1)) as u64;
         let process = if comm.is_simulated() { 0 } else { std::process::id() };
@@ -232,10 +221,11 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             lanes,
             clocks,
             strategy: Box::new(Solo::default()),
-            clocks_per_epoch: clocks_per_epoch.max(1),
+            clocks_per_epoch,
             rounds,
             row_blocks,
-            at: Position::default(),
+            warning,
+            at: Position { seconds: initialised, ..Position::default() },
             running_since: Time(0),
             times: WorkerTimes { process, ..WorkerTimes::default() },
             last_progress: (Time(0), 0.0),

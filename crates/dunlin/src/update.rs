@@ -204,7 +204,7 @@ impl Replica {
     /// Makes the whole base equal to the values: once they have been set from outside.
     pub fn rebase(&mut self) {
         if self.tracked {
-            self.base = self.values.clone();
+            self.base.bytes_mut().copy_from_slice(self.values.bytes()); // of one length, as long as updates are tracked
             self.touched.fill(0);
             self.left.clear();
         }

@@ -125,6 +125,15 @@ impl Storage {
         }
     }
 
+    /// The memory of the elements, to write.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Storage::F32(lines) => lines.buffer.bytes_mut(),
+            Storage::F64(lines) => lines.buffer.bytes_mut(),
+            Storage::I32(lines) => lines.buffer.bytes_mut(),
+        }
+    }
+
     /// The memory of the elements, to read.
     pub fn bytes(&self) -> &[u8] {
         match self {

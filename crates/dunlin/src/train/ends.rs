@@ -120,6 +120,9 @@ impl<A: Algorithm> Worker<'_, A> {
             let text = format!("{complaint}; going on from an older checkpoint, of {at}");
             self.observer.event(&Event::Warning { text });
         }
+        if let Some(text) = self.warning.take() {
+            self.observer.event(&Event::Warning { text });
+        }
     }
 
     /// Brings the rows of example tables to rank 0, saves the model, and says what came out.

@@ -1,0 +1,52 @@
+//! How an epoch is cut into clocks, and the tables into row blocks: from all training data, alike on every rank.
+
+use super::source::{Source, lock};
+use crate::Result;
+use crate::algorithm::Algorithm;
+use crate::data::{Block, cut_columns};
+use crate::run::Run;
+use crate::strategy::{StrategySpec, rotation};
+use std::ops::Range;
+
+/// What is decided before lanes take their blocks.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Clocks in an epoch.
+    pub(super) clocks_per_epoch: usize,
+    /// The ranges of rows that go round; none unless the strategy is `rotation`.
+    pub(super) row_blocks: Vec<Range<usize>>,
+    /// What the user should know of it.
+    pub(super) warning: Option<String>,
+}
+
+impl Plan {
+    /// # Errors
+    /// What the model finds wrong with the data.
+    pub(super) fn new<A: Algorithm>(algorithm: &A, run: &Run, source: &Source) -> Result<Plan> {
+        let blocks = lock(&source.train);
+        let blocks: Vec<&Block> = blocks.iter().flatten().collect();
+        algorithm.check(&blocks, run.seed)?;
+        if run.strategy == StrategySpec::Rotation && run.lanes > 1 {
+            let count = run.lanes * rotation::blocks_per_lane(&algorithm.tables(), run.lanes);
+            let row_blocks = cut_columns(blocks.iter().copied(), source.shape.columns, count);
+            return Ok(Plan { clocks_per_epoch: row_blocks.len(), row_blocks, warning: None });
+        }
+        let wanted = algorithm.clocks_per_epoch(&blocks, run.lanes).max(1);
+        let most = (blocks.len() / run.lanes).max(1); // a clock without a block would change nothing
+        let clocks = run.clocks_per_epoch.unwrap_or(wanted.min(most)).max(1);
+        let warning = (clocks < wanted).then(|| {
+            let more = if wanted > most { "--blocks and --clocks-per-epoch" } else { "--clocks-per-epoch" };
+            let rotation = match A::STRATEGIES.contains(&crate::algorithm::StrategyKind::Rotation) {
+                true => "use --strategy rotation, which needs no more clocks, or ",
+                false => "",
+            };
+            format!(
+                "{clocks} clocks an epoch; {} asks for {wanted} with {} lanes, or the sum of their updates may overshoot: {rotation}\
+                 fewer --lanes, a lower rate, or more {more}",
+                A::NAME,
+                run.lanes
+            )
+        });
+        Ok(Plan { clocks_per_epoch: clocks, row_blocks: Vec::new(), warning })
+    }
+}
