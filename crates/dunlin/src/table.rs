@@ -192,19 +192,34 @@ impl Replica {
         if init == Init::Zero {
             return;
         }
-        for row in rows {
-            let mut rng = crate::rng::stream(seed, "init", &[table as u64, row as u64]);
-            for at in row * stride..row * stride + width {
-                let value = match init {
-                    Init::Zero => 0.0,
-                    Init::Uniform { scale } => scale * (2.0 * rng.unit() - 1.0),
-                    Init::Normal { deviation } => deviation * rng.normal(),
-                };
-                match &mut self.values {
-                    Storage::F32(lines) => lines.as_mut_slice()[at] = value as f32,
-                    Storage::F64(lines) => lines.as_mut_slice()[at] = value,
-                    Storage::I32(lines) => lines.as_mut_slice()[at] = value.round() as i32,
-                }
+        let stream = |row: usize| crate::rng::stream(seed, "init", &[table as u64, row as u64]);
+        match &mut self.values {
+            Storage::F32(lines) => start_rows(lines.as_mut_slice(), rows, stride, width, init, stream),
+            Storage::F64(lines) => start_rows(lines.as_mut_slice(), rows, stride, width, init, stream),
+            Storage::I32(lines) => start_rows(lines.as_mut_slice(), rows, stride, width, init, stream),
+        }
+    }
+}
+
+/// Draws the first `width` numbers of every row of `rows`, each row from its own stream.
+fn start_rows<T: Element>(
+    values: &mut [T],
+    rows: std::ops::Range<usize>,
+    stride: usize,
+    width: usize,
+    init: Init,
+    stream: impl Fn(usize) -> crate::rng::Stream,
+) {
+    for row in rows {
+        let mut rng = stream(row);
+        let numbers = &mut values[row * stride..][..width];
+        match init {
+            Init::Zero => numbers.fill(T::zeroed()),
+            Init::Uniform { scale } => {
+                numbers.iter_mut().for_each(|n| *n = T::from_f64(scale * (2.0 * rng.unit() - 1.0)));
+            }
+            Init::Normal { deviation } => {
+                numbers.iter_mut().for_each(|n| *n = T::from_f64(deviation * rng.normal()));
             }
         }
     }

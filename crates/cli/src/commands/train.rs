@@ -61,7 +61,7 @@ pub(crate) struct TrainFlags {
     #[arg(long)]
     pub(crate) label: Option<String>,
     /// Number of blocks that the data are cut into; a lane needs one for each of its clocks [default: 32 a
-    /// lane; ratings in several lanes: 256]
+    /// lane; ratings in several lanes: 256; under rotation: 8]
     #[arg(long)]
     pub(crate) blocks: Option<usize>,
     /// Number of workers [default: 1]
@@ -226,8 +226,16 @@ const BLOCKS_PER_LANE: usize = 32;
 /// them where one of 500 items has a sixth of all ratings), and with fewer the summed updates diverge.
 const RATINGS_BLOCKS_PER_LANE: usize = 256;
 
-fn blocks_per_lane(kind: Kind, lanes: usize) -> usize {
-    if kind == Kind::Ratings && lanes > 1 { RATINGS_BLOCKS_PER_LANE } else { BLOCKS_PER_LANE }
+/// The same under `rotation`, which cuts every block into cells.
+const ROTATED_BLOCKS_PER_LANE: usize = 8;
+
+fn blocks_per_lane(kind: Kind, lanes: usize, strategy: Option<&str>) -> usize {
+    match (strategy, kind) {
+        _ if lanes == 1 => BLOCKS_PER_LANE,
+        (Some("rotation"), _) => ROTATED_BLOCKS_PER_LANE,
+        (_, Kind::Ratings) => RATINGS_BLOCKS_PER_LANE,
+        _ => BLOCKS_PER_LANE,
+    }
 }
 
 /// Flags that make sense together.
@@ -276,9 +284,11 @@ impl TrainFlags {
             zero_based: self.zero_based,
             vocabulary: self.vocabulary.clone(),
             label: self.label.clone(),
-            blocks: self
-                .blocks
-                .or(Some(lanes.saturating_mul(blocks_per_lane(kind, lanes)).clamp(1, 1_000_000))),
+            blocks: self.blocks.or(Some(
+                lanes
+                    .saturating_mul(blocks_per_lane(kind, lanes, self.strategy.as_deref()))
+                    .clamp(1, 1_000_000),
+            )),
         }
     }
 
