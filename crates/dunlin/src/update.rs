@@ -92,15 +92,15 @@ pub fn shard_of(table: usize, chunk: usize, shards: usize) -> usize {
 macro_rules! with_type {
     ($tag:expr, $t:ident => $body:expr) => {
         match $tag {
-            Type::F32 => {
+            $crate::table::Type::F32 => {
                 type $t = f32;
                 $body
             }
-            Type::F64 => {
+            $crate::table::Type::F64 => {
                 type $t = f64;
                 $body
             }
-            Type::I32 => {
+            $crate::table::Type::I32 => {
                 type $t = i32;
                 $body
             }

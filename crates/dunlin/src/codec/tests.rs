@@ -1,6 +1,7 @@
 use super::*;
 use crate::TableSpec;
 use crate::rng::{Stream, stream};
+use dunlin_comm::collective::{Folder, Node};
 
 /// A chunk of `count` numbers, some of them zero, in rows of `stride`.
 fn random_chunk<T: Element>(rng: &mut Stream, count: usize, stride: usize) -> Vec<T> {

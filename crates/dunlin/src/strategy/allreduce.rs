@@ -4,7 +4,7 @@
 use super::ps::place_shards;
 use super::{Lanes, Report, Strategy, Task};
 use crate::codec::{Part, add_neighbours};
-use crate::table::{Axis, Element, Params, Replica, Type};
+use crate::table::{Axis, Element, Params, Replica};
 use crate::update::{Afterwards, Geometry, with_type};
 use crate::{Result, Sums};
 use dunlin_comm::collective::{Folder, Node, Op};
