@@ -6,6 +6,7 @@
 //! (the plain meaning of it all), [`error`].
 
 pub mod algorithm;
+pub mod channel;
 pub mod checkpoint;
 pub mod codec;
 pub mod data;

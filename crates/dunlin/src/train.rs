@@ -14,6 +14,7 @@ mod synchronise;
 pub use source::Source;
 
 use crate::algorithm::{Algorithm, Sums, Unit};
+use crate::channel::CONTROL;
 use crate::checkpoint::{self, Found, Position, Writing};
 use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
@@ -25,7 +26,7 @@ use crate::strategy::solo::Solo;
 use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Init, Params, Replica};
 use crate::{Error, Result};
-use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
+use dunlin_comm::{Buffer, Comm, Message, Time};
 use halt::Halt;
 use plan::Plan;
 use source::{Lane, take_lane};
@@ -36,9 +37,6 @@ use std::time::Duration;
 
 /// Set once the user has asked to stop: all ranks end the run after the clock that they are at.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Between rank 0 and dedicated server ranks: start at a clock, ready, stop.
-const CONTROL: Channel = Channel(Channel::USER.0 + 1);
 
 /// What rank 0 of a run tells the outside.
 pub trait Observer {

@@ -13,19 +13,15 @@
 //! In the simulator, where a thread's pace would be no part of the story, everything is done on the spot.
 
 use super::{FileEntry, Manifest, list};
+use crate::channel::{NEVER, SAVED};
 use crate::saved::{sync_folder, write_atomically};
 use crate::{Error, Result};
-use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
+use dunlin_comm::{Buffer, Comm, Message, Time};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use twox_hash::XxHash3_64;
-
-/// Ranks tell rank 0 that their files are on the disk.
-const SAVED: Channel = Channel(Channel::USER.0 + 2);
-/// Nothing is ever sent here: a wait on it keeps the rank answering while its thread writes.
-const NEVER: Channel = Channel(Channel::USER.0 + 3);
 
 /// What a rank says of its files: which they are, or the exit status and the words of what went wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
-//! `rotation`: the rows of the rotating tables are cut into R = m·V blocks that go round the V lanes (DSGD, and the
-//! word rotation of STRADS: papers/dsmlr-and-parcae.md A4, papers/petuum-and-scaling.md 1.8 (6)).
+//! `rotation`: the rows of the rotating tables are cut into R = m·V blocks that go round the V lanes (DSGD, Gemulla et al.
+//! 2011; the word rotation of STRADS, Lee et al. 2014).
 //!
 //! At sub-step s lane l has row block (m·l + s) mod R and works on its entries of these columns; then the block goes
 //! to lane l − 1, which needs it at sub-step s + m. So every (data block, row block) pair is visited once an epoch of R
@@ -13,20 +13,18 @@
 //! The order in which the lanes visit a block does not depend on where they are hosted: same lanes, same bits.
 
 use super::{Lanes, Report, Strategy, Task};
+use crate::channel::ROTATION;
 use crate::codec::{Entry, Part, add_neighbours};
 use crate::serial::share;
 use crate::table::{Axis, Params, Storage, TableSpec};
 use crate::update::{Afterwards, Geometry};
 use crate::{Error, Result, Sums};
 use dunlin_comm::collective::Node;
-use dunlin_comm::{Buffer, Channel, Comm, Message, Time};
+use dunlin_comm::{Buffer, Comm, Message, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// On which row blocks travel.
-const ROTATION: Channel = Channel(Channel::USER.0 + 2);
 
 /// Row blocks per lane: one is worked on while the other travels. The same on every kind of cluster, as it decides in
 /// which order entries are visited.

@@ -9,6 +9,8 @@
 //!
 //! Updates are deduplicated by (lane, clock): a second copy changes nothing.
 
+pub use crate::channel::FROM_SHARD;
+
 use crate::Result;
 use crate::codec::{Entry, Part, add_neighbours};
 use crate::table::Params;
@@ -17,9 +19,6 @@ use dunlin_comm::collective::Node;
 use dunlin_comm::{Channel, Message, Outbox, Service};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// The channel on which shards answer workers.
-pub const FROM_SHARD: Channel = Channel(Channel::USER.0);
 
 /// What workers tell a shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,12 +11,11 @@
 //! A synchronisation point, planned or asked for, does for all that was asked before it: rank 0 ends the round there.
 
 use crate::Result;
+use crate::channel::WAKE;
 use dunlin_comm::{Buffer, Channel, Comm, Message, Outbox, Service};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Wakes a rank that holds.
-const WAKE: Channel = Channel(Channel::USER.0 + 4);
 /// First byte of these messages; no message to a shard starts with it.
 const MARK: u8 = 0xff;
 
