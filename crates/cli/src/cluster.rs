@@ -5,6 +5,7 @@ use dunlin::model::did_you_mean;
 use dunlin::train::INTERRUPTED;
 use dunlin::{Error, Result};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Where the ranks are to live, as the user says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub(crate) struct Details {
     pub(crate) rank: Option<usize>,
     pub(crate) token: Option<String>,
     pub(crate) insecure: bool,
+    /// How long hosts wait for each other to join, in seconds, if it was given.
+    pub(crate) patience: Option<f64>,
     pub(crate) seed: u64,
 }
 
@@ -76,7 +79,8 @@ impl Place {
                 let (rank, insecure) = (details.rank, details.insecure);
                 let interrupted = || INTERRUPTED.load(Ordering::Relaxed);
                 let hosts = Hosts::new(addresses(file)?);
-                Cluster::Hosts(Hosts { rank, insecure, token, interrupted, ..hosts })
+                let patience = details.patience.map_or(hosts.patience, Duration::from_secs_f64);
+                Cluster::Hosts(Hosts { rank, insecure, token, interrupted, patience, ..hosts })
             }
             Place::Sim(_) => {
                 let mut config = SimConfig::new(ranks, details.seed);

@@ -375,3 +375,12 @@ fn a_closed_pipe_ends_quietly() {
     assert_eq!(status, Some(0));
     assert!(folder.path("p/model.safetensors").exists());
 }
+
+#[test]
+fn hosts_that_do_not_come_are_waited_for_as_long_as_was_said() {
+    let folder = Folder::new();
+    let ports = [0, 1].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    folder.write("hosts", format!("{}\n{}\n", ports[0], ports[1]));
+    let line = "train mf --train synth:mf --cluster hosts:hosts --rank 0 --stall-timeout 0.5";
+    folder.say(line).exits(1).tells(&["expected 2 ranks, 1 joined within 0.5 s", "rank 1 is missing"]);
+}

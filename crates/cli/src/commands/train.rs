@@ -126,7 +126,7 @@ pub(crate) struct TrainFlags {
     /// Simulator: computing cost of one sample, in nanoseconds [default: 1000]
     #[arg(long)]
     pub(crate) compute_ns: Option<f64>,
-    /// Longest wait for another rank, in seconds [default: 120]
+    /// Longest wait for another rank, in seconds [default: 120; for hosts to join: 30]
     #[arg(long)]
     pub(crate) stall_timeout: Option<f64>,
     /// Hosts: which line of the host file this process is, from 0 [default: the first address that is local and free]
@@ -378,6 +378,7 @@ impl TrainFlags {
             rank: flags.rank,
             token: flags.token,
             insecure: flags.insecure,
+            patience: flags.stall_timeout,
             seed,
         };
         Ok(Checked { run, place, details, isa: flags.isa })
