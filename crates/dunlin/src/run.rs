@@ -242,6 +242,33 @@ impl Default for Run {
 }
 
 impl Run {
+    /// True if blocks of rows go round the lanes; one lane has all of them.
+    pub fn rotates(&self) -> bool {
+        self.strategy == StrategySpec::Rotation && self.lanes > 1
+    }
+
+    /// Checks what goes with the strategy, whatever the data are.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what was given and what is allowed.
+    pub fn check_strategy(&self) -> Result<()> {
+        let (servers, lanes, strategy) = (self.servers, self.lanes, &self.strategy);
+        let serves = !matches!(strategy, StrategySpec::AllReduce | StrategySpec::Rotation);
+        if servers > 0 && (lanes == 1 || !serves) {
+            return Err(Error::Usage(format!(
+                "--servers {servers} with --lanes {lanes} and --strategy {strategy}: there is nothing to serve; servers need two lanes or more and bsp, ssp, essp or asp"
+            )));
+        }
+        match self.clocks_per_epoch.filter(|_| self.rotates()) {
+            None => Ok(()),
+            Some(clocks) => Err(Error::Usage(format!(
+                "--clocks-per-epoch {clocks} with --strategy rotation: an epoch has R sub-steps, one for each of the R row \
+                 blocks (with --lanes {lanes}, R is {} or, if the tables are large, a multiple of it); leave it out",
+                2 * lanes
+            ))),
+        }
+    }
+
     /// Checks what the parts say together; `blocks` is what the data were cut into.
     ///
     /// # Errors
@@ -266,12 +293,7 @@ impl Run {
         if self.servers > 1000 {
             return wrong(format!("--servers {}: from 0 to 1000", self.servers));
         }
-        if self.servers > 0 && (self.lanes == 1 || self.strategy == StrategySpec::AllReduce) {
-            let (servers, lanes, strategy) = (self.servers, self.lanes, &self.strategy);
-            return wrong(format!(
-                "--servers {servers} with --lanes {lanes} and --strategy {strategy}: there is nothing to serve; servers need two lanes or more and bsp, ssp, essp or asp"
-            ));
-        }
+        self.check_strategy()?;
         let counts = [
             ("--epochs", self.stop.epochs),
             ("--eval-every", self.eval_every),

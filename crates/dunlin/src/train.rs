@@ -27,7 +27,7 @@ use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Init, Params, Replica};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Comm, Message, Time};
-use halt::Halt;
+use halt::{Halt, Leave};
 use plan::Plan;
 use source::{Lane, take_lane};
 use std::collections::BTreeMap;
@@ -335,11 +335,17 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         loop {
             self.look_around()?;
             let start = self.comm.now();
+            let mut bound = until;
             if let Some((_, clock)) = self.clocks.slowest().filter(|(_, clock)| *clock < until) {
-                until = self.halt.stop_before(self.comm, clock)?.map_or(until, |stop| stop.min(until));
+                let furthest = self.clocks.clocks.iter().copied().max().unwrap_or(clock);
+                match self.halt.leave(self.comm, clock, furthest)? {
+                    Leave::Free => {}
+                    Leave::UpTo(begun) => bound = begun.min(until),
+                    Leave::Stop(stop) => (until, bound) = (stop.min(until), stop.min(until)),
+                }
             }
             let blocked = self.strategy.blocked_seconds();
-            let task = self.strategy.next(self.comm, &mut self.params, &self.clocks, until)?;
+            let task = self.strategy.next(self.comm, &mut self.params, &self.clocks, bound)?;
             let waited = self.strategy.blocked_seconds() - blocked;
             self.times.exchange_seconds += self.comm.now().since(start).as_secs_f64() - waited;
             match task {
@@ -374,7 +380,11 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     fn work(&mut self, lane: usize, row_block: usize) -> Result<()> {
         let clock = *self.clocks.clock_mut(lane);
         let start = self.comm.now();
-        self.comm.describe(&format!("lane {lane} at clock {clock}"));
+        let rows = match self.row_blocks.len() {
+            0 => String::new(),
+            _ => format!(" with row block {row_block}"),
+        };
+        self.comm.describe(&format!("lane {lane}{rows} at clock {clock}"));
         let sums = match clock.checked_sub(self.rounds) {
             None => self.begin(lane, row_block, clock as usize / self.row_blocks.len().max(1))?,
             Some(clock) => self.step(lane, row_block, clock as usize)?,

@@ -8,18 +8,20 @@ mod common;
 
 use common::{TestJob, TinyMf, Trained, hash, ratings, run};
 use dunlin::comm::cluster::{Job, run_sim};
+use dunlin::comm::link::sim::Stragglers;
 use dunlin::comm::{Comm, Error, Fault, SimConfig, Time};
 use dunlin::run::Run;
 use dunlin::serial::Serial;
 use std::collections::BTreeMap;
 
 /// The runs that are tried: strategy, model, staleness that the clock test allows.
-const RUNS: [(&str, &str, i64); 5] = [
+const RUNS: [(&str, &str, i64); 6] = [
     ("bsp", "tiny-mf", 0),
     ("allreduce", "tiny-mf", 0),
     ("ssp:2", "clock-test", 2),
     ("essp:1", "clock-test", 1),
     ("asp", "clock-test", -1),
+    ("rotation", "tiny-mf", 0),
 ];
 
 fn a_run(strategy: &str, model: &str, bound: i64) -> Run {
@@ -27,7 +29,8 @@ fn a_run(strategy: &str, model: &str, bound: i64) -> Run {
         "clock-test" => serde_json::json!({"lanes": 4, "bound": bound, "exact": false}),
         _ => serde_json::json!({}),
     };
-    let clocks_per_epoch = Some(if model == "clock-test" { 6 } else { 2 });
+    let clocks = if model == "clock-test" { 6 } else { 2 };
+    let clocks_per_epoch = (strategy != "rotation").then_some(clocks);
     Run { settings, clocks_per_epoch, eval_every: 2, compute_ns: 20_000.0, ..run(model, strategy, 3, 4, 4) }
 }
 
@@ -47,7 +50,7 @@ fn faults_change_nothing_or_end_the_run_with_the_rank_that_was_lost() {
     let mut fired: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut ended_well, mut lost, mut resent) = (0, 0, 0);
     for seed in 0..400u64 {
-        let (strategy, model, bound) = RUNS[seed as usize % RUNS.len()];
+        let (strategy, model, bound) = RUNS[seed as usize % (RUNS.len() - 1)]; // rotation has a test of its own
         let run = a_run(strategy, model, bound);
         let faults = Fault::random(seed, 3, Time::from_seconds(0.06));
         let config = SimConfig { faults: faults.clone(), ..SimConfig::new(3, seed) };
@@ -75,6 +78,48 @@ fn faults_change_nothing_or_end_the_run_with_the_rank_that_was_lost() {
         }
     }
     assert!(ended_well > 100 && lost > 50, "{ended_well} ended well, {lost} lost a rank");
+    assert!(Fault::KINDS.iter().all(|kind| fired.get(kind).is_some_and(|n| *n > 10)), "{fired:?}");
+    assert!(resent > 10, "{resent} frames were sent again");
+}
+
+/// Rotation has no shards and no clock that all are at: row blocks are late, come again, or are lost with their lane.
+#[test]
+fn under_rotation_faults_change_nothing_or_end_the_run_with_the_row_block_that_was_lost() {
+    let mut fired: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut wanted: BTreeMap<usize, u64> = BTreeMap::new();
+    let (mut ended_well, mut lost, mut held, mut resent) = (0, 0, 0, 0);
+    for seed in 0..400u64 {
+        let lanes = 3 + seed as usize % 4;
+        let run = Run { lanes, eval_every: 1 + seed as usize % 3, ..a_run("rotation", "tiny-mf", 0) };
+        let wanted =
+            *wanted.entry(lanes).or_insert_with(|| train(&SimConfig::new(3, 0), &run).0.unwrap()[0].hash);
+        let faults = Fault::random(seed, 3, Time::from_seconds(0.06));
+        let stragglers = match seed % 3 {
+            0 => Stragglers::None,
+            1 => Stragglers::Fixed(vec![(seed as usize / 3 % 3, 8.0)]),
+            _ => Stragglers::Random { probability: 0.2, factor: 10.0 },
+        };
+        let config = SimConfig { faults: faults.clone(), stragglers, ..SimConfig::new(3, seed) };
+        let (outcome, report) = train(&config, &run);
+        let place = format!("seed {seed}, {lanes} lanes, {faults:?}");
+        report.fired.iter().for_each(|fault| *fired.entry(fault.kind()).or_default() += 1);
+        resent += report.frames_resent;
+        match outcome {
+            Ok(outs) => {
+                ended_well += 1;
+                assert_eq!(outs[0].hash, wanted, "{place}: learned something else");
+            }
+            Err(Error::Lost(loss)) => {
+                lost += 1;
+                held += usize::from(loss.to_string().contains(" with row block "));
+                let losers: Vec<usize> = report.fired.iter().filter_map(Fault::loses).collect();
+                assert!(losers.contains(&loss.rank), "{place}: {loss}");
+            }
+            Err(other) => panic!("{place}: {other}"),
+        }
+    }
+    assert!(ended_well > 100 && lost > 50, "{ended_well} ended well, {lost} lost a rank");
+    assert!(held > lost / 2, "{held} of {lost} losses name a row block");
     assert!(Fault::KINDS.iter().all(|kind| fired.get(kind).is_some_and(|n| *n > 10)), "{fired:?}");
     assert!(resent > 10, "{resent} frames were sent again");
 }

@@ -92,7 +92,7 @@ impl Block {
             }
             Contents::Dense(_) | Contents::Pairs(_) => {
                 return Err(Error::Usage(
-                    "this strategy cuts data along their columns; neither dense rows nor pairs can be cut so"
+                    "--strategy rotation cuts data along their columns; neither dense rows nor pairs can be cut so"
                         .into(),
                 ));
             }

@@ -12,6 +12,10 @@
 //!
 //! The order in which the lanes visit a block does not depend on where they are hosted: same lanes, same bits.
 
+mod arrivals;
+#[cfg(test)]
+mod tests;
+
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
 use crate::codec::{Entry, Part, add_neighbours};
@@ -68,6 +72,8 @@ struct View {
 pub struct Rotation {
     lanes: usize,
     hosted: Range<usize>,
+    /// Clocks that each hosted lane has done.
+    done: Vec<u64>,
     /// Worker of every lane.
     owners: Vec<usize>,
     row_blocks: Vec<Range<usize>>,
@@ -118,6 +124,7 @@ impl Rotation {
         let mut rotation = Rotation {
             lanes: lanes.total,
             hosted: lanes.hosted.clone(),
+            done: vec![clock; lanes.hosted.len()],
             owners: (0..lanes.total).map(|lane| owner(lane).unwrap_or(0)).collect(),
             row_blocks,
             per_lane,
@@ -182,7 +189,7 @@ impl Rotation {
             .min_by_key(|(lane, clock)| (*clock, *lane))
     }
 
-    /// Puts the row block and the view of `lane` into the tables, or takes them out again.
+    /// Puts the views of `lane` into the tables, or takes them out again.
     fn swap_views(&mut self, params: &mut Params, lane: usize) {
         for (view, table) in self.views[lane - self.hosted.start].iter_mut().zip(&self.merged) {
             let replica = &mut params.replicas[*table];
@@ -192,6 +199,7 @@ impl Rotation {
     }
 
     fn enter(&mut self, params: &mut Params, lane: usize, clock: u64) {
+        self.whole = false;
         let row_block = self.row_block(lane, clock);
         let held = self.held.remove(&(lane, clock)).unwrap_or_default();
         for (table, values) in self.rotating.iter().zip(held) {
@@ -267,46 +275,6 @@ impl Rotation {
         self.laps += 1;
     }
 
-    fn take_in(&mut self, mut message: Message, params: &mut Params) -> Result<()> {
-        let place = |table: u16| self.rotating.iter().position(|rotating| *rotating == usize::from(table));
-        let fits = |place: usize, row_block: usize, body: &Buffer| {
-            let table = &self.geometry[self.rotating[place]];
-            body.len() == self.row_blocks[row_block].len() * table.stride * table.element.bytes()
-        };
-        match message.head()? {
-            Packet::Visit { lane, clock, table } => {
-                let (lane, known) = (lane as usize, self.hosted.contains(&(lane as usize)));
-                let place = place(table).filter(|_| known);
-                let place = place.filter(|place| fits(*place, self.row_block(lane, clock), &message.body));
-                let Some(place) = place else {
-                    return Err(message.bad(format!("rows of table {table} for lane {lane}")).into());
-                };
-                let body = std::mem::take(&mut message.body);
-                let element = self.geometry[usize::from(table)].element;
-                let values = Storage::from_buffer(element, Arc::unwrap_or_clone(body));
-                self.hold(lane, clock, place, values);
-            }
-            Packet::Merge { lap, lanes, entries } => {
-                let range = lanes.start as usize..lanes.end as usize;
-                if lap < self.laps || range.is_empty() || range.end > self.lanes {
-                    return Err(message.bad(format!("updates of lanes {range:?} in lap {lap}")).into());
-                }
-                let part = Part::received(&mut message, entries, &self.geometry)?;
-                self.arrived.push((lap, lanes, part));
-            }
-            Packet::Copy { clock, table, row_block } => {
-                let row_block = row_block as usize;
-                let place = place(table).filter(|_| row_block < self.row_blocks.len());
-                let Some(place) = place.filter(|place| fits(*place, row_block, &message.body)) else {
-                    return Err(message.bad(format!("a copy of rows of table {table}")).into());
-                };
-                self.copies.push((clock, place, row_block, std::mem::take(&mut message.body)));
-            }
-        }
-        self.merge(params);
-        Ok(())
-    }
-
     /// Waits for the next message and takes it in.
     fn wait(&mut self, comm: &mut Comm, params: &mut Params, what: &str) -> Result<()> {
         let start = comm.now();
@@ -321,6 +289,11 @@ impl Rotation {
         if self.is_held(lane, clock) {
             return format!("the end of lap {} on all lanes", self.laps);
         }
+        self.visit_words(lane, clock)
+    }
+
+    /// The visit of `lane` at `clock`, for messages of a wait.
+    fn visit_words(&self, lane: usize, clock: u64) -> String {
         let from = (lane + 1) % self.lanes;
         let (row_block, worker) = (self.row_block(lane, clock), self.owners[from]);
         format!("row block {row_block} for lane {lane} at clock {clock}, from lane {from} on rank {worker}")
@@ -329,12 +302,6 @@ impl Rotation {
 
 impl Strategy for Rotation {
     fn next(&mut self, comm: &mut Comm, params: &mut Params, lanes: &Lanes, until: u64) -> Result<Task> {
-        if std::mem::take(&mut self.whole) {
-            for table in &self.rotating {
-                let replica = &mut params.replicas[*table];
-                replica.values = Storage::zeroed(replica.spec.element, 0);
-            }
-        }
         loop {
             comm.poll()?;
             while let Some(message) = comm.recv_deadline(ROTATION, None, Time(0))? {
@@ -355,6 +322,7 @@ impl Strategy for Rotation {
 
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
         self.pass_on(comm, params, lane, clock)?;
+        self.done[lane - self.hosted.start] = clock + 1;
         let ends_lap = (clock + 1).is_multiple_of(self.row_blocks.len() as u64);
         if ends_lap && !self.merged.is_empty() {
             self.end_lap(comm, params, lane, self.lap_of(clock))?;
@@ -364,12 +332,18 @@ impl Strategy for Rotation {
     }
 
     fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
+        if self.whole {
+            return Ok(()); // nobody has done anything since, and a second copy would be taken for one of the first
+        }
         let due = self.due(clock);
         let lap = self.lap_of(clock);
-        while !due.iter().all(|(lane, clock)| self.is_held(*lane, *clock))
-            || (!self.merged.is_empty() && self.laps < lap)
-        {
-            self.wait(comm, params, "row blocks at a synchronisation point")?;
+        while let Some((lane, visit)) = due.iter().find(|(lane, visit)| !self.is_held(*lane, *visit)) {
+            let what = self.visit_words(*lane, *visit);
+            self.wait(comm, params, &what)?;
+        }
+        while !self.merged.is_empty() && self.laps < lap {
+            let what = format!("the end of lap {} on all lanes", self.laps);
+            self.wait(comm, params, &what)?;
         }
         for (lane, visit) in due {
             let row_block = self.row_block(lane, visit);

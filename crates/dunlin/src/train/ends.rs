@@ -90,6 +90,13 @@ impl<A: Algorithm> Worker<'_, A> {
                 then.stop.epochs
             )));
         }
+        if at.clock > 0 && self.run.rotates() {
+            return Err(Error::Usage(format!(
+                "--resume: --strategy rotation goes on at the end of an epoch; {place} was written within one, under \
+                 --strategy {}; go on with that",
+                then.strategy
+            )));
+        }
         if at.clock > 0 && clocks != self.clocks_per_epoch {
             return Err(Error::Usage(format!(
                 "--resume: {} clocks an epoch; {place} was written within an epoch of {clocks}; go on with \

@@ -75,6 +75,21 @@ impl State {
         }
     }
 
+    /// As [`Halt::leave`]; nothing while it must hold.
+    fn leave(&mut self, slowest: u64, furthest: u64) -> Option<Leave> {
+        match self.held {
+            None => {
+                self.begun = self.begun.max(furthest + 1);
+                Some(Leave::Free)
+            }
+            Some((_, None)) => (slowest < self.begun).then_some(Leave::UpTo(self.begun)),
+            Some((_, Some(stop))) => {
+                self.begun = self.begun.max((furthest + 1).min(stop));
+                Some(Leave::Stop(stop))
+            }
+        }
+    }
+
     /// Rank 0: once all have said what they have begun, the latest of it is where they stop.
     fn collect(&mut self, from: usize, clocks: u64) -> Vec<(usize, Word)> {
         let Some(begun_by) = &mut self.begun_by else { return Vec::new() };
@@ -88,6 +103,17 @@ impl State {
         };
         (0..all.len()).map(|worker| (worker, word)).collect()
     }
+}
+
+/// How far the lanes of a rank may go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Leave {
+    /// As far as is planned.
+    Free,
+    /// To clock so many, until it is known where all stop.
+    UpTo(u64),
+    /// All stop once they have done so many clocks.
+    Stop(u64),
 }
 
 /// Stands before the shard of a rank, if it has one, and answers what is not for it.
@@ -148,30 +174,24 @@ impl Halt {
         Ok(comm.send(0, Channel::SERVICE, Word::Ask.message())?)
     }
 
-    /// May clock `clock` be begun here? If so, it counts as begun; if not, the clock to stop at.
+    /// How far lanes may go here, of which the slowest has done `slowest` clocks and the fastest `furthest`. A strategy
+    /// may choose any of them next, so that a further clock of the fastest counts as begun.
     ///
     /// # Blocking
-    /// On all workers' answers, if this rank was told to hold.
+    /// On all workers' answers, if this rank was told to hold and has done what it had begun.
     ///
     /// # Errors
     /// A loss or a time-out.
-    pub(super) fn stop_before(&self, comm: &mut Comm, clock: u64) -> Result<Option<u64>> {
+    pub(super) fn leave(&self, comm: &mut Comm, slowest: u64, furthest: u64) -> Result<Leave> {
         if comm.shares_memory() {
             comm.poll()?; // elsewhere the loop looks after every block
         }
         loop {
-            {
-                let mut state = lock(&self.state);
-                match state.held {
-                    Some((_, Some(stop))) if clock >= stop => return Ok(Some(stop)),
-                    Some((_, None)) if clock >= state.begun => {}
-                    _ => {
-                        state.begun = state.begun.max(clock + 1);
-                        return Ok(None);
-                    }
-                }
+            let leave = lock(&self.state).leave(slowest, furthest);
+            match leave {
+                Some(leave) => return Ok(leave),
+                None => drop(comm.recv(WAKE, None, "the clock at which all stop")?),
             }
-            comm.recv(WAKE, None, "the clock at which all stop")?;
         }
     }
 

@@ -1,11 +1,11 @@
 //! How an epoch is cut into clocks, and the tables into row blocks: from all training data, alike on every rank.
 
 use super::source::{Source, lock};
-use crate::Result;
 use crate::algorithm::Algorithm;
-use crate::data::{Block, cut_columns};
+use crate::data::{Block, Contents, cut_columns};
 use crate::run::Run;
-use crate::strategy::{StrategySpec, rotation};
+use crate::strategy::rotation;
+use crate::{Error, Result};
 use std::ops::Range;
 
 /// What is decided before lanes take their blocks.
@@ -26,7 +26,8 @@ impl Plan {
         let blocks = lock(&source.train);
         let blocks: Vec<&Block> = blocks.iter().flatten().collect();
         algorithm.check(&blocks, run.seed)?;
-        if run.strategy == StrategySpec::Rotation && run.lanes > 1 {
+        if run.rotates() {
+            check_entries::<A>(&blocks)?;
             let count = run.lanes * rotation::blocks_per_lane(&algorithm.tables(), run.lanes);
             let row_blocks = cut_columns(blocks.iter().copied(), source.shape.columns, count);
             return Ok(Plan { clocks_per_epoch: row_blocks.len(), row_blocks, warning: None });
@@ -48,5 +49,22 @@ impl Plan {
             )
         });
         Ok(Plan { clocks_per_epoch: clocks, row_blocks: Vec::new(), warning })
+    }
+}
+
+/// Refuses data whose entries cannot be dealt out by column: better before training than in the middle of a start.
+fn check_entries<A: Algorithm>(blocks: &[&Block]) -> Result<()> {
+    let what = blocks.iter().find_map(|block| match block.contents {
+        Contents::Dense(_) => Some("dense rows"),
+        Contents::Pairs(_) => Some("pairs"),
+        Contents::Ratings(_) | Contents::Documents(_) | Contents::Sparse(_) => None,
+    });
+    match what {
+        None => Ok(()),
+        Some(what) => Err(Error::Usage(format!(
+            "--strategy rotation: the data of {} are {what} here, and only sparse rows, ratings and documents can be \
+             cut along their columns; use another strategy, such as bsp or allreduce",
+            A::NAME
+        ))),
     }
 }

@@ -211,7 +211,7 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         strategy: strategy.parse().unwrap(),
         cluster: "threads".into(),
         stop: Stop { epochs, ..Stop::default() },
-        clocks_per_epoch: Some(2),
+        clocks_per_epoch: (strategy != "rotation").then_some(2),
         eval_every: 1,
         seed: 11,
         checkpoint: CheckpointPolicy::default(),
