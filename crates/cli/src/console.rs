@@ -1,6 +1,7 @@
 //! What a user sees while a run goes on: one line that changes on a terminal, one line an evaluation elsewhere.
 
 use dunlin::event::{Event, Outcome};
+use dunlin::run::Run;
 use dunlin::strategy::mean_and_variance;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,14 +25,13 @@ impl Console {
                 self.epochs = run.stop.epochs;
                 let (workers, lanes) = (run.workers, run.lanes);
                 self.line(&format!(
-                    "training {} on {} {}, {lanes} {} (same --lanes, same bits), {}, {clocks_per_epoch} {} an epoch, \
-                     {samples} samples, {isa}",
+                    "training {} on {} {}, {lanes} {} (same --lanes, same bits), {}, {}, {samples} samples, {isa}",
                     run.model,
                     run.cluster,
                     plural(workers, "worker"),
                     if lanes == 1 { "lane" } else { "lanes" },
                     run.strategy,
-                    if *clocks_per_epoch == 1 { "clock" } else { "clocks" },
+                    epoch_words(run, *clocks_per_epoch),
                 ));
                 if *resumed_epochs > 0 {
                     self.line(&format!("going on after epoch {resumed_epochs}"));
@@ -85,6 +85,14 @@ pub(crate) fn note(line: &str) {
 /// "3 workers", "1 worker".
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// How an epoch is cut: "2 clocks an epoch", "12 row blocks that go round once an epoch".
+pub(crate) fn epoch_words(run: &Run, clocks_per_epoch: usize) -> String {
+    match run.rotates() {
+        true => format!("{} that go round once an epoch", plural(clocks_per_epoch, "row block")),
+        false => format!("{} an epoch", plural(clocks_per_epoch, "clock")),
+    }
 }
 
 /// A number with k, M or G.

@@ -111,6 +111,28 @@ fn files_that_are_not_what_they_should_be() {
 }
 
 #[test]
+fn what_rotation_does_not_take() {
+    let folder = Folder::new();
+    folder.write("a.svm", GOOD_ROWS);
+    let mf = "train mf --train synth:mf?n=500 --lanes 4 --strategy rotation";
+    for place in ["", "--workers 2 --cluster processes"] {
+        folder.say(&format!("{mf} {place} --clocks-per-epoch 4")).refused(&[
+            "--clocks-per-epoch 4 with --strategy rotation",
+            "an epoch has R sub-steps",
+            "R is 8",
+            "leave it out",
+        ]);
+        folder
+            .say(&format!("{mf} {place} --servers 2"))
+            .refused(&["--servers 2 with --strategy rotation", "nothing to serve"]);
+    }
+    folder
+        .say("train softmax --train a.svm --strategy rotation")
+        .refused(&["softmax does not run under rotation"]);
+    folder.say(&format!("{mf}:3")).refused(&["rotation takes no \":3\""]);
+}
+
+#[test]
 fn words_that_are_not_known() {
     let folder = Folder::new();
     folder.write("r.tsv", GOOD_RATINGS);

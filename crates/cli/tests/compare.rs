@@ -49,6 +49,23 @@ fn every_strategy_has_a_row_a_curve_and_a_bar() {
 }
 
 #[test]
+fn rotation_is_compared_with_others() {
+    let folder = Folder::new();
+    let arguments = format!("{MF} --set rate=0.02 --epochs 3 --clocks-per-epoch 2 --strategies");
+    let compared = dunlin(&folder, &format!("{arguments} bsp,rotation --out runs")).exits(0);
+    let lines: Vec<&str> = compared.out.lines().collect();
+    assert!(lines[4].starts_with("bsp") && lines[5].starts_with("rotation"), "{compared}");
+    assert!(lines[5].ends_with("epochs") && lines[5].contains("  -  "), "no staleness: {compared}");
+    let shown = dunlin(&folder, "show runs/2-rotation").exits(0);
+    holds(&shown.out, "lanes                        2, 4 row blocks that go round once an epoch\n");
+    assert!(!shown.out.contains("staleness"), "{shown}");
+    let json = dunlin(&folder, "show runs/2-rotation --json").exits(0).object();
+    assert_eq!((&json["row_blocks"], &json["clocks_per_epoch"]), (&4.into(), &4.into()), "{json}");
+    dunlin(&folder, &format!("{arguments} rotation --out alone"))
+        .refused(&["--clocks-per-epoch 2", "sub-steps"]);
+}
+
+#[test]
 fn a_target_that_is_given_is_the_one_that_counts() {
     let folder = Folder::new();
     let arguments = format!("{MF} --set rate=0.02 --epochs 6 --strategies bsp,asp --until train_rmse<=1000");

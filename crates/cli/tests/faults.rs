@@ -19,7 +19,8 @@ fn endless(folder: &Folder, cluster: &str, more: &str) -> Running {
     let run =
         "train mf --train synth:mf?n=3000&users=200&items=50 --workers 3 --set rate=0.001 --epochs 1000000";
     let every = if more.contains("--eval-every") { "" } else { "--eval-every 1" };
-    folder.begin(&format!("{run} {every} --clocks-per-epoch 2 --slow random:1:20 --cluster {cluster} {more}"))
+    let clocks = if more.contains("rotation") { "" } else { "--clocks-per-epoch 2" };
+    folder.begin(&format!("{run} {every} {clocks} --slow random:1:20 --cluster {cluster} {more}"))
 }
 
 /// Starts such a run, lets `act` do something to its children (the ranks 1 and 2) once it works, and waits for its
@@ -48,6 +49,18 @@ fn a_killed_rank_is_named() {
         assert!(!ran.err.contains("aborted") && ran.out.is_empty(), "{ran}");
         assert_eq!(ran.err.matches("was lost").count(), 1, "one terminal, one line: {ran}");
     }
+}
+
+#[test]
+fn a_rank_killed_under_rotation_is_named_with_its_row_block() {
+    let ran = befall("--strategy rotation --lanes 6", |_, children| {
+        sleep(Duration::from_millis(1500)); // as above
+        kill_process(children[0], Signal::KILL).unwrap();
+    });
+    let ran =
+        ran.exits(4).tells(&["rank 1 was lost: its connection closed", "it held lane", " with row block "]);
+    assert_eq!(ran.err.matches("was lost").count(), 1, "one terminal, one line: {ran}");
+    assert!(ran.err.contains("rotation, 12 row blocks that go round once an epoch"), "{ran}");
 }
 
 #[test]
@@ -93,9 +106,12 @@ fn the_launchers_death_ends_its_children() {
 #[test]
 fn ctrl_c_once_saves_and_leaves() {
     let folder = Folder::new();
-    for (out, cluster, strategy) in
-        [("a", "processes", "bsp"), ("b", "processes", "ssp:2"), ("c", "threads", "allreduce")]
-    {
+    for (out, cluster, strategy) in [
+        ("a", "processes", "bsp"),
+        ("b", "processes", "ssp:2"),
+        ("c", "threads", "allreduce"),
+        ("d", "processes", "rotation"),
+    ] {
         let mut running = endless(&folder, cluster, &format!("--strategy {strategy} --out {out}"));
         running.until_said("epoch    2 ");
         running.signal_group(Signal::INT); // as a terminal does it: children get it too

@@ -70,6 +70,32 @@ fn mf_goes_on_to_the_same_bits() {
     same_bits(MF, "--workers 2", &["--workers 3", "--workers 3 --servers 2"]);
 }
 
+/// All lanes stop at the end of a lap, which is an epoch.
+#[test]
+fn a_run_under_rotation_is_stopped_at_the_end_of_a_lap() {
+    let folder = Folder::new();
+    let line = format!(
+        "{} --strategy rotation --lanes 5 --epochs 12 --eval-every 12 --json",
+        MF.replace("--clocks-per-epoch 2 ", "")
+    );
+    let whole = folder.say(&format!("{line} --out whole")).exits(0);
+    let expected = result(&folder, "whole", &whole);
+    for (number, place) in ["--workers 3 --cluster processes", "--workers 2"].into_iter().enumerate() {
+        let stopped = format!("stopped-{number}");
+        let mut running = folder.begin(&format!("{line} --slow random:1:60 {place} --out {stopped}"));
+        let events = folder.path(&stopped).join("events.jsonl");
+        running.until("progress", |_| {
+            std::fs::read_to_string(&events).ok()?.contains("\"progress\"").then_some(())
+        });
+        running.signal_group(Signal::INT);
+        running.end().exits(3).tells(&["interrupted after epoch"]);
+        let name = only_checkpoint(&folder, &stopped);
+        assert!(!name.contains('+') && name < "epochs-000012".to_string(), "{place}: {name}");
+        let ran = folder.say(&format!("{line} --workers 4 --out {stopped} --resume")).exits(0);
+        assert!(result(&folder, &stopped, &ran) == expected, "{place}: {ran}");
+    }
+}
+
 #[test]
 fn lda_goes_on_to_the_same_bits() {
     for strategy in ["bsp", "allreduce"] {

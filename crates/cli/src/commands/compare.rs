@@ -8,6 +8,7 @@ use crate::commands::show::record::Record;
 use crate::commands::show::save;
 use crate::commands::train::{Checked, TrainFlags};
 use crate::places;
+use dunlin::algorithm::StrategyKind;
 use dunlin::details::MetricNote;
 use dunlin::event::Outcome;
 use dunlin::model::did_you_mean;
@@ -101,8 +102,13 @@ impl Compare {
             return usage("--resume: compare starts every strategy afresh".into());
         }
         let mut runs = Vec::new();
-        for strategy in self.strategies()? {
-            let flags = TrainFlags { strategy: Some(strategy), ..self.flags.clone() };
+        let strategies = self.strategies()?;
+        let rotates = |strategy: &String| strategy == StrategyKind::Rotation.word();
+        // Meant for the others: under rotation there is nothing to choose.
+        let only = strategies.iter().all(rotates);
+        for strategy in strategies {
+            let clocks_per_epoch = self.flags.clocks_per_epoch.filter(|_| only || !rotates(&strategy));
+            let flags = TrainFlags { strategy: Some(strategy), clocks_per_epoch, ..self.flags.clone() };
             let checked = flags.check()?;
             if matches!(checked.place, Place::Hosts(_)) {
                 return usage("--cluster hosts: compare runs on threads, processes and sim:N".into());

@@ -85,6 +85,7 @@ fn object(record: &Record) -> Value {
         "isa": record.start.as_ref().map(|start| &start.isa),
         "started_unix_seconds": record.start.as_ref().map(|start| start.unix_seconds),
         "clocks_per_epoch": record.start.as_ref().map(|start| start.clocks_per_epoch),
+        "row_blocks": record.start.as_ref().filter(|start| start.run.rotates()).map(|start| start.clocks_per_epoch),
         "samples": record.start.as_ref().map(|start| start.samples),
         "state": state,
         "reason": reason,

@@ -73,7 +73,8 @@ pub(crate) struct TrainFlags {
     /// Ranks that are server shards and nothing else [default: 0, every worker has a shard]
     #[arg(long)]
     pub(crate) servers: Option<usize>,
-    /// How updates travel: bsp, ssp:S, essp:S, asp, allreduce; ssp:S,TABLE=S sets single tables [default: the model's]
+    /// How updates travel: bsp, ssp:S, essp:S, asp, allreduce, rotation; ssp:S,TABLE=S sets single tables [default: the
+    /// model's]
     #[arg(long)]
     pub(crate) strategy: Option<String>,
     /// Where the ranks live: threads, processes, hosts:FILE, sim:WORKERS [default: threads]
@@ -88,7 +89,7 @@ pub(crate) struct TrainFlags {
     /// Stop after so many seconds of training
     #[arg(long)]
     pub(crate) seconds: Option<f64>,
-    /// Clocks an epoch [default: from data and lanes]
+    /// Clocks an epoch [default: from data and lanes; under rotation always one for each row block]
     #[arg(long)]
     pub(crate) clocks_per_epoch: Option<usize>,
     /// Epochs from one evaluation, where all lanes wait for each other, to the next [default: 1; 5 under ssp, essp and
@@ -209,6 +210,7 @@ fn object(run: &Run, outcome: &Outcome) -> serde_json::Value {
         "cluster": run.cluster,
         "workers": run.workers,
         "lanes": run.lanes,
+        "row_blocks": run.rotates().then_some(outcome.clocks_per_epoch),
         "isa": isa::level().word(),
         "seed": run.seed,
         "settings": run.settings,
@@ -333,9 +335,10 @@ impl TrainFlags {
             None => model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?,
         };
         model.check_strategy(strategy.kind())?;
-        if let (Some(servers), StrategySpec::AllReduce) = (flags.servers, &strategy) {
+        if let (Some(servers), StrategySpec::AllReduce | StrategySpec::Rotation) = (flags.servers, &strategy)
+        {
             return Err(Error::Usage(format!(
-                "--servers {servers} with --strategy allreduce: there is nothing to serve; servers need bsp, ssp, essp or asp"
+                "--servers {servers} with --strategy {strategy}: there is nothing to serve; servers need bsp, ssp, essp or asp"
             )));
         }
         let lanes = flags.lanes.unwrap_or(workers);
@@ -372,6 +375,7 @@ impl TrainFlags {
             out: flags.out.clone(),
             resume: flags.resume,
         };
+        run.check_strategy()?;
         let details = Details {
             network: flags.net,
             stragglers: flags.stragglers,

@@ -1,7 +1,7 @@
 //! A run as a table for the terminal.
 
 use super::record::{End, Record, Start, date};
-use crate::console::{plural, quantity};
+use crate::console::{epoch_words, plural, quantity};
 use dunlin::event::WorkerTimes;
 use dunlin::strategy::mean_and_variance;
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ fn head(start: &Start) -> Vec<(String, String)> {
         ("model", format!("{} ({})", run.model, settings.join(", "))),
         ("data", format!("{}{test}; {} samples", run.train, start.samples)),
         ("cluster", format!("{}, {}{servers}", run.cluster, plural(run.workers, "worker"))),
-        ("lanes", format!("{}, {} an epoch", run.lanes, plural(start.clocks_per_epoch, "clock"))),
+        ("lanes", format!("{}, {}", run.lanes, epoch_words(run, start.clocks_per_epoch))),
         ("strategy", run.strategy.to_string()),
         ("seed", run.seed.to_string()),
         ("isa", start.isa.clone()),
