@@ -70,6 +70,35 @@ fn mf_goes_on_to_the_same_bits() {
     same_bits(MF, "--workers 2", &["--workers 3", "--workers 3 --servers 2"]);
 }
 
+/// Under rotation; --clocks-per-epoch is not for it.
+#[test]
+fn mf_under_rotation_goes_on_to_the_same_bits() {
+    let line = format!("{} --strategy rotation", MF.replace("--clocks-per-epoch 2 ", ""));
+    same_bits(&line, "--workers 3 --cluster processes", &ELSEWHERE);
+    same_bits(&line, "--workers 2", &["--workers 3 --cluster sim:3"]);
+}
+
+/// One rank is killed, not all: the others end the run, and it goes on from the last lap that was saved.
+#[test]
+fn a_rank_lost_in_rotation_costs_no_more_than_a_lap() {
+    let folder = Folder::new();
+    let line = format!(
+        "{} --strategy rotation --lanes 4 --epochs 6 --json",
+        MF.replace("--clocks-per-epoch 2 ", "")
+    );
+    let whole = folder.say(&format!("{line} --out whole")).exits(0);
+    let expected = result(&folder, "whole", &whole);
+    let mut running = folder.begin(&format!("{line} {SLOW} --workers 2 --cluster processes --out lost"));
+    let children = running.until_children(1);
+    let checkpoint = folder.path("lost/checkpoints/epochs-000002");
+    running.until("a checkpoint", |_| checkpoint.exists().then_some(()));
+    rustix::process::kill_process(children[0], Signal::KILL).unwrap();
+    running.end().exits(4).tells(&["rank 1 was lost", "it held lane", " with row block "]);
+    let ran = folder.say(&format!("{line} --workers 3 --out lost --resume")).exits(0);
+    assert!(folder.text("lost/events.jsonl").contains("\"resumed_epochs\":"), "{ran}");
+    assert!(result(&folder, "lost", &ran) == expected, "{ran}");
+}
+
 /// All lanes stop at the end of a lap, which is an epoch.
 #[test]
 fn a_run_under_rotation_is_stopped_at_the_end_of_a_lap() {
@@ -90,7 +119,7 @@ fn a_run_under_rotation_is_stopped_at_the_end_of_a_lap() {
         running.signal_group(Signal::INT);
         running.end().exits(3).tells(&["interrupted after epoch"]);
         let name = only_checkpoint(&folder, &stopped);
-        assert!(!name.contains('+') && name < "epochs-000012".to_string(), "{place}: {name}");
+        assert!(!name.contains('+') && *name < *"epochs-000012", "{place}: {name}");
         let ran = folder.say(&format!("{line} --workers 4 --out {stopped} --resume")).exits(0);
         assert!(result(&folder, &stopped, &ran) == expected, "{place}: {ran}");
     }

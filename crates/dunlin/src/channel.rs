@@ -5,12 +5,12 @@ use dunlin_comm::Channel;
 /// Shards to workers: values and sums.
 pub const FROM_SHARD: Channel = Channel(Channel::USER.0);
 /// Between rank 0 and dedicated server ranks: start at a clock, ready, stop.
-pub(crate) const CONTROL: Channel = Channel(Channel::USER.0 + 1);
+pub const CONTROL: Channel = Channel(Channel::USER.0 + 1);
 /// To rank 0: a rank's part of a checkpoint is on the disk.
-pub(crate) const SAVED: Channel = Channel(Channel::USER.0 + 2);
+pub const SAVED: Channel = Channel(Channel::USER.0 + 2);
 /// On which nothing comes: to wait, and answer meanwhile.
-pub(crate) const NEVER: Channel = Channel(Channel::USER.0 + 3);
+pub const NEVER: Channel = Channel(Channel::USER.0 + 3);
 /// Wakes a rank that holds before a stop.
-pub(crate) const WAKE: Channel = Channel(Channel::USER.0 + 4);
+pub const WAKE: Channel = Channel(Channel::USER.0 + 4);
 /// Row blocks that go round.
-pub(crate) const ROTATION: Channel = Channel(Channel::USER.0 + 5);
+pub const ROTATION: Channel = Channel(Channel::USER.0 + 5);

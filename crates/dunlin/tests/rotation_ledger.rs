@@ -8,7 +8,7 @@ mod common;
 use common::{clusters, run};
 use dunlin::algorithm::{ANY_STRATEGY, Algorithm, StrategyKind, Sums, Unit};
 use dunlin::comm::cluster::{Job, run_sim};
-use dunlin::comm::{Channel, Comm, Message, SimConfig, child, job};
+use dunlin::comm::{Comm, Message, SimConfig, child, job};
 use dunlin::data::{Block, Contents, Data, DenseRows, Kind, Names, Ratings, Shape};
 use dunlin::event::Event;
 use dunlin::rng::stream;
@@ -167,7 +167,7 @@ impl Job for LedgerJob {
             // A row block of a table that nobody has, in the form of the first kind of packet.
             comm.send(
                 0,
-                Channel(Channel::USER.0 + 2),
+                dunlin::channel::ROTATION,
                 Message::new(&(0u8, 0u32, u64::MAX, 7u16), Default::default()),
             )?;
         }
