@@ -38,7 +38,7 @@ fn main() -> Result<(), Failure> {
     };
     let model = dunlin_models::find("kmeans")?;
     let (clusters, start) = (option("clusters", "100"), option("start", "random"));
-    let settings = model.settings([("clusters", &*clusters), ("start", &*start)].into_iter())?;
+    let settings = model.settings([("clusters", &*clusters), ("start", &*start)])?;
     let blocks = number("blocks", "64")?;
     let options = model.reading(&settings, ReadOptions { blocks, layout, ..ReadOptions::default() })?;
     let mut data = read(&file, &options, None)?;

@@ -359,6 +359,7 @@ impl Tile<'_, '_> {
 
     /// sums += the products of the first `R` of `rows` with the tile's centres, over `features`.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "one place in all rows at once")]
     fn multiply<S: Simd, const V: usize, const R: usize>(
         &self,
         simd: S,

@@ -43,7 +43,7 @@ fn race(unit: &Unit, rows: Rows, params: &mut Params, local: &mut Assigned, newe
         gaps[row] = gaps[row].min(distance);
     });
     let weight: f64 = gaps.iter().sum();
-    if !(weight > 0.0) {
+    if weight <= 0.0 {
         return;
     }
     let mut rng = unit.rng("kmeans race");
