@@ -4,6 +4,7 @@
 
 mod details;
 pub mod dml;
+pub mod kmeans;
 pub mod lda;
 pub mod mf;
 pub mod softmax;
@@ -16,8 +17,13 @@ use dunlin::run::Run;
 use dunlin::train::{Observer, Source};
 
 /// All models, in the order in which `dunlin models` lists them.
-pub const MODELS: &[Model] =
-    &[model::<mf::Mf>(), model::<lda::Lda>(), model::<softmax::Softmax>(), model::<dml::Dml>()];
+pub const MODELS: &[Model] = &[
+    model::<mf::Mf>(),
+    model::<lda::Lda>(),
+    model::<softmax::Softmax>(),
+    model::<dml::Dml>(),
+    model::<kmeans::Kmeans>(),
+];
 
 /// The model called `name`.
 ///
