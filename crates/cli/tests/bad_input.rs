@@ -406,3 +406,16 @@ fn hosts_that_do_not_come_are_waited_for_as_long_as_was_said() {
     let line = "train mf --train synth:mf --cluster hosts:hosts --rank 0 --stall-timeout 0.5";
     folder.say(line).exits(1).tells(&["expected 2 ranks, 1 joined within 0.5 s", "rank 1 is missing"]);
 }
+
+/// To put rows into clusters, labels do not matter; to tell classes apart, one is not enough.
+#[test]
+fn one_label_is_enough_for_clusters_alone() {
+    let folder = Folder::new();
+    folder.write("a.svm", "1 1:0 2:1\n1 1:0.1 2:1\n1 1:5 2:7\n1 1:5.1 2:7\n");
+    let ran = folder.say("train kmeans --train a.svm --set clusters=2 --epochs 5 --json").exits(0);
+    assert!(
+        ran.out.contains("\"train_objective\":0.0024") || ran.out.contains("\"train_objective\":0.0025"),
+        "{ran}"
+    );
+    folder.say("train softmax --train a.svm").refused(&["a.svm", "at least two classes"]);
+}

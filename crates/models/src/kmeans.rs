@@ -20,7 +20,7 @@ mod start;
 mod tests;
 
 use dunlin::algorithm::StrategyKind;
-use dunlin::data::{Contents, Kind, Names, SparseRows};
+use dunlin::data::{Contents, Kind, Names, ReadOptions, SparseRows};
 use dunlin::isa::{self, Isa};
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
@@ -243,6 +243,10 @@ impl Algorithm for Kmeans {
     const DETAILS: &'static dunlin::details::Details = &crate::details::KMEANS;
     type Config = Config;
     type Local = Assigned;
+
+    fn reading(_: &Config, options: &mut ReadOptions) {
+        options.any_labels = true;
+    }
 
     fn new(config: &Config, shape: &Shape) -> Result<Kmeans> {
         let usage = |text: String| Err(Error::Usage(format!("kmeans: {text}")));

@@ -123,8 +123,9 @@ impl Rows {
             return Err(Error::Data(format!("{place}: no rows; the file is empty")));
         }
         let (classes, numbers) = number_classes(&labels.values, like);
-        let labels_count =
-            options.kind == Some(Kind::Labelled) && !matches!(options.pairing, Pairing::File(_));
+        let labels_count = options.kind == Some(Kind::Labelled)
+            && !options.any_labels
+            && !matches!(options.pairing, Pairing::File(_));
         if like.is_none() && labels_count && classes.len() < 2 {
             let rows = grouped(self.len() as u64);
             return Err(Error::Data(format!(

@@ -89,6 +89,9 @@ pub struct ReadOptions {
     pub label: Option<String>,
     /// How feature rows are laid out; test data follow the training data.
     pub layout: Layout,
+    /// True for a model that does not look at labels: they may all be the same. Default false.
+    #[serde(default)]
+    pub any_labels: bool,
     /// What makes pairs of labelled rows, for a model that learns from pairs. Default: nothing.
     #[serde(default)]
     pub pairing: Pairing,
@@ -104,6 +107,7 @@ impl Default for ReadOptions {
             vocabulary: None,
             label: None,
             layout: Layout::Auto,
+            any_labels: false,
             pairing: Pairing::None,
         }
     }
