@@ -3,7 +3,7 @@
 //! Each worker hosts a contiguous range of lanes, and each lane a contiguous range of blocks. Between two
 //! *synchronisation points* the strategy alone decides who waits for whom; at such a point all lanes have done the
 //! same clock, the tables are complete and equal everywhere, and the run is evaluated, saved, or ended. They are
-//! planned, where evaluations are due, or asked for ([`halt`]): by the user, or because time is up.
+//! planned, where evaluations are due, or asked for (`train/halt.rs`): by the user, or because time is up.
 
 mod ends;
 mod halt;

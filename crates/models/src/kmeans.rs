@@ -9,7 +9,7 @@
 //! k-means (Sculley 2010): a clock is a mini-batch, and a centre is the running mean of all rows that it was ever
 //! given, c ← c + (Σ x − m c) / N for m rows of a batch; its start counts as one row. Labels are not looked at.
 //!
-//! The start is k-means++ (Arthur and Vassilvitskii 2007) or random rows ([`start`]). A cluster that loses all its
+//! The start is k-means++ (Arthur and Vassilvitskii 2007) or random rows (`kmeans/start.rs`). A cluster that loses all its
 //! rows (exact only) takes no more; in the next clock every lane names its row that is farthest from its centre, and
 //! in the clock after that the farthest of these become the empty clusters, one row each.
 

@@ -275,7 +275,7 @@ const SHARD_BYTES: usize = 128 << 20;
 /// Workers that add up each other's updates themselves, if they share memory; more of them leave it to the shards.
 const RELAY_WORKERS: usize = 4;
 
-/// The rank of every shard, by shard number: `ranks` in turn, until none owns more than [`SHARD_BYTES`].
+/// The rank of every shard, by shard number: `ranks` in turn, until none owns more than 128 MiB.
 pub fn place_shards(params: &Params, ranks: std::ops::Range<usize>) -> Vec<usize> {
     let shared = params.replicas.iter().filter(|replica| replica.spec.axis != Axis::Example);
     let bytes: usize =
