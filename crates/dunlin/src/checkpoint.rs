@@ -130,7 +130,9 @@ impl LaneState {
         let tables =
             params.replicas.iter().enumerate().filter(|(_, replica)| replica.spec.axis == Axis::Example);
         tables
-            .map(|(table, replica)| (table as u16, rows.start as u64, replica.row_bytes(rows.clone())))
+            .map(|(table, replica)| {
+                (table as u16, rows.start as u64, replica.row_bytes(rows.clone()).to_vec())
+            })
             .collect()
     }
 }

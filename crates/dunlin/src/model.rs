@@ -156,7 +156,7 @@ impl Model {
     /// [`Error::Usage`] with the table, its size and what there is; what [`Algorithm::new`] refuses.
     pub fn check_memory(&self, settings: &Value, shape: &Shape) -> Result<()> {
         let Some(memory) = memory_bytes() else { return Ok(()) };
-        let bytes = |spec: &TableSpec| spec.rows as f64 * spec.stride() as f64 * spec.element.bytes() as f64;
+        let bytes = |spec: &TableSpec| spec.rows as f64 * spec.bytes_per_row() as f64;
         let specs = (self.specs)(settings, shape)?;
         let all: f64 = specs.iter().map(bytes).sum();
         let Some(largest) = specs.iter().max_by(|left, right| bytes(left).total_cmp(&bytes(right))) else {

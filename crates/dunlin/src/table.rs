@@ -126,6 +126,11 @@ impl TableSpec {
         TableSpec { saved: false, ..self }
     }
 
+    /// Bytes from one row to the next.
+    pub fn bytes_per_row(&self) -> usize {
+        self.stride() * self.element.bytes()
+    }
+
     /// Elements from one row to the next: the width, rounded up to whole cache lines, or to half lines where
     /// whole ones would waste more than a quarter; rows of up to 4 elements to a power of two.
     ///
@@ -227,33 +232,18 @@ fn start_rows<T: Element>(
 
 impl Replica {
     /// The numbers of rows `rows`, with padding, as bytes.
-    pub fn row_bytes(&self, rows: std::ops::Range<usize>) -> Vec<u8> {
-        let range = rows.start * self.spec.stride()..rows.end * self.spec.stride();
-        match &self.values {
-            Storage::F32(lines) => bytemuck::cast_slice(&lines.as_slice()[range]).to_vec(),
-            Storage::F64(lines) => bytemuck::cast_slice(&lines.as_slice()[range]).to_vec(),
-            Storage::I32(lines) => bytemuck::cast_slice(&lines.as_slice()[range]).to_vec(),
-        }
+    pub fn row_bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
+        let row_bytes = self.spec.bytes_per_row();
+        &self.values.bytes()[rows.start * row_bytes..rows.end * row_bytes]
     }
 
     /// Sets the rows from `first` on to what [`Replica::row_bytes`] gave; false if they do not fit.
     pub fn set_row_bytes(&mut self, first: usize, bytes: &[u8]) -> bool {
-        fn set<T: Element>(values: &mut [T], start: usize, bytes: &[u8]) -> bool {
-            let values: &mut [u8] = bytemuck::cast_slice_mut(values);
-            let end = start.checked_add(bytes.len());
-            let place = end.and_then(|end| values.get_mut(start..end));
-            place.map(|place| place.copy_from_slice(bytes)).is_some()
-        }
-        let row_bytes = self.spec.stride() * self.spec.element.bytes();
-        let Some(start) = first.checked_mul(row_bytes).filter(|_| bytes.len().is_multiple_of(row_bytes))
-        else {
-            return false;
-        };
-        match &mut self.values {
-            Storage::F32(lines) => set(lines.as_mut_slice(), start, bytes),
-            Storage::F64(lines) => set(lines.as_mut_slice(), start, bytes),
-            Storage::I32(lines) => set(lines.as_mut_slice(), start, bytes),
-        }
+        let row_bytes = self.spec.bytes_per_row();
+        let start = first.checked_mul(row_bytes).filter(|_| bytes.len().is_multiple_of(row_bytes));
+        let range = start.and_then(|start| Some(start..start.checked_add(bytes.len())?));
+        let place = range.and_then(|range| self.values.bytes_mut().get_mut(range));
+        place.map(|place| place.copy_from_slice(bytes)).is_some()
     }
 }
 

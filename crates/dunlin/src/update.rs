@@ -43,7 +43,7 @@ impl Geometry {
     /// ```
     pub fn new(spec: &TableSpec) -> Geometry {
         let (stride, rows) = (spec.stride(), spec.rows);
-        let row_bytes = stride * spec.element.bytes();
+        let row_bytes = spec.bytes_per_row();
         let rows_per_chunk = (CHUNK_BYTES / row_bytes).max(1);
         let pieces_per_row = row_bytes.div_ceil(CHUNK_BYTES);
         let chunks = if pieces_per_row > 1 { rows * pieces_per_row } else { rows.div_ceil(rows_per_chunk) };

@@ -49,12 +49,11 @@ impl Block {
     /// [`Error::Usage`] for dense rows, which have no entries to deal out.
     pub fn cells(self, ranges: &[Range<usize>]) -> Result<Vec<Block>> {
         let Block { id, first_row, end_row, contents } = self;
-        let cell_of = |column: u32| ranges.partition_point(|range| range.end <= column as usize);
         let cut: Vec<Contents> = match contents {
             Contents::Ratings(ratings) => {
                 let mut cells = vec![Ratings::default(); ranges.len()];
                 for ((user, item), rating) in ratings.users.iter().zip(&ratings.items).zip(&ratings.ratings) {
-                    if let Some(cell) = cells.get_mut(cell_of(*item)) {
+                    if let Some(cell) = cells.get_mut(cell_of(ranges, *item)) {
                         cell.users.push(*user);
                         cell.items.push(*item);
                         cell.ratings.push(*rating);
@@ -65,12 +64,10 @@ impl Block {
             Contents::Documents(documents) => {
                 let mut cells = vec![Documents { offsets: vec![0], ..Documents::default() }; ranges.len()];
                 for bounds in documents.offsets.windows(2) {
-                    for at in bounds[0] as usize..bounds[1] as usize {
-                        if let Some(cell) = cells.get_mut(cell_of(documents.words[at])) {
-                            cell.words.push(documents.words[at]);
-                            cell.counts.push(documents.counts[at]);
-                        }
-                    }
+                    deal(&mut cells, ranges, bounds, &documents.words, |cell, at| {
+                        cell.words.push(documents.words[at]);
+                        cell.counts.push(documents.counts[at]);
+                    });
                     cells.iter_mut().for_each(|cell| cell.offsets.push(cell.words.len() as u32));
                 }
                 cells.into_iter().map(Contents::Documents).collect()
@@ -80,12 +77,10 @@ impl Block {
                     SparseRows { offsets: vec![0], classes: rows.classes.clone(), ..SparseRows::default() };
                 let mut cells = vec![empty; ranges.len()];
                 for bounds in rows.offsets.windows(2) {
-                    for at in bounds[0] as usize..bounds[1] as usize {
-                        if let Some(cell) = cells.get_mut(cell_of(rows.columns[at])) {
-                            cell.columns.push(rows.columns[at]);
-                            cell.values.push(rows.values[at]);
-                        }
-                    }
+                    deal(&mut cells, ranges, bounds, &rows.columns, |cell, at| {
+                        cell.columns.push(rows.columns[at]);
+                        cell.values.push(rows.values[at]);
+                    });
                     cells.iter_mut().for_each(|cell| cell.offsets.push(cell.columns.len() as u32));
                 }
                 cells.into_iter().map(Contents::Sparse).collect()
@@ -98,5 +93,26 @@ impl Block {
             }
         };
         Ok(cut.into_iter().map(|contents| Block { id, first_row, end_row, contents }).collect())
+    }
+}
+
+/// The range that has `column`; as many as there are if none has.
+fn cell_of(ranges: &[Range<usize>], column: u32) -> usize {
+    ranges.partition_point(|range| range.end <= column as usize)
+}
+
+/// Gives every entry of a row, from `bounds[0]` to `bounds[1]`, to the cell of its column.
+fn deal<C>(
+    cells: &mut [C],
+    ranges: &[Range<usize>],
+    bounds: &[u32],
+    columns: &[u32],
+    mut give: impl FnMut(&mut C, usize),
+) {
+    let entries = bounds[0] as usize..bounds[1] as usize;
+    for (at, column) in entries.clone().zip(&columns[entries]) {
+        if let Some(cell) = cells.get_mut(cell_of(ranges, *column)) {
+            give(cell, at);
+        }
     }
 }

@@ -278,8 +278,7 @@ const RELAY_WORKERS: usize = 4;
 /// The rank of every shard, by shard number: `ranks` in turn, until none owns more than 128 MiB.
 pub fn place_shards(params: &Params, ranks: std::ops::Range<usize>) -> Vec<usize> {
     let shared = params.replicas.iter().filter(|replica| replica.spec.axis != Axis::Example);
-    let bytes: usize =
-        shared.map(|table| table.spec.rows * table.spec.stride() * table.spec.element.bytes()).sum();
+    let bytes: usize = shared.map(|table| table.spec.rows * table.spec.bytes_per_row()).sum();
     let rounds = bytes.div_ceil(SHARD_BYTES * ranks.len().max(1)).max(1);
     std::iter::repeat_n(ranks, rounds).flatten().collect()
 }

@@ -40,7 +40,7 @@ const BLOCK_BYTES: usize = 128 << 20;
 /// How many row blocks there are per lane, if `lanes` lanes train these tables.
 pub fn blocks_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
     let rotating = tables.iter().filter(|table| rotates(table.axis));
-    let bytes = rotating.map(|table| table.rows * table.stride() * table.element.bytes()).max();
+    let bytes = rotating.map(|table| table.rows * table.bytes_per_row()).max();
     BLOCKS_PER_LANE.max(bytes.unwrap_or(0).div_ceil(lanes.max(1) * BLOCK_BYTES))
 }
 
@@ -144,7 +144,7 @@ impl Rotation {
             let rows = rotation.row_blocks[rotation.row_block(lane, clock)].clone();
             let cut = |table: &usize| {
                 let replica = &params.replicas[*table];
-                let numbers = Buffer::from(&replica.row_bytes(rows.clone())[..]);
+                let numbers = Buffer::from(replica.row_bytes(rows.clone()));
                 Some(Storage::from_buffer(replica.spec.element, numbers))
             };
             let held = rotation.rotating.iter().map(cut).collect();

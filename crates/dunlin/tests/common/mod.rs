@@ -256,7 +256,7 @@ impl Observer for Recorder {
     fn finished(&mut self, params: &Params, _: &Source) -> Result<()> {
         for replica in &params.replicas {
             let bytes = replica.row_bytes(0..replica.spec.rows);
-            self.0.hash = self.0.hash.rotate_left(7) ^ fold(&bytes);
+            self.0.hash = self.0.hash.rotate_left(7) ^ fold(bytes);
         }
         Ok(())
     }
@@ -272,7 +272,7 @@ fn fold(bytes: &[u8]) -> u64 {
 pub fn hash(params: &Params) -> u64 {
     params.replicas.iter().fold(0u64, |hash, replica| {
         assert!(matches!(&replica.values, Storage::F32(_) | Storage::F64(_) | Storage::I32(_)));
-        hash.rotate_left(7) ^ fold(&replica.row_bytes(0..replica.spec.rows))
+        hash.rotate_left(7) ^ fold(replica.row_bytes(0..replica.spec.rows))
     })
 }
 
