@@ -59,6 +59,11 @@ pub struct Unit<'a> {
     /// Under `rotation`: which block of rows is visiting; `block` holds the entries of these columns only, and a
     /// data block has as many units in an epoch as there are row blocks. Elsewhere 0.
     pub row_block: usize,
+    /// Which of the [`Unit::visits`] of this epoch to the lane it is, from 0: the first may begin what is gathered over
+    /// all row blocks, the last may end it. Elsewhere 0.
+    pub visit: usize,
+    /// Visits of row blocks in an epoch: 1 where all rows are at hand.
+    pub visits: usize,
     /// The run's seed.
     pub seed: u64,
 }
@@ -116,6 +121,9 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     const DATA: Kind;
     /// The strategies that its mathematics allows; the first is the default.
     const STRATEGIES: &'static [StrategyKind];
+    /// Blocks that the data of a lane are cut into unless the user says how many; `None` leaves it to the engine.
+    /// A model that works on all rows of a lane together wants one.
+    const BLOCKS_PER_LANE: Option<usize> = None;
     /// What to change when the loss explodes.
     const DIVERGED_ADVICE: &'static str = "use more --clocks-per-epoch or fewer --lanes";
     /// What it tells about its settings, tables and metrics.

@@ -34,6 +34,8 @@ pub struct Model {
     pub data: Kind,
     /// The strategies it allows; the first is the default.
     pub strategies: &'static [StrategyKind],
+    /// Blocks a lane by default, if the model wants a certain number.
+    pub blocks_per_lane: Option<usize>,
     /// What it tells about itself.
     pub details: &'static Details,
     /// All settings with their defaults.
@@ -57,6 +59,7 @@ pub const fn model<A: Algorithm>() -> Model {
         about: A::ABOUT,
         data: A::DATA,
         strategies: A::STRATEGIES,
+        blocks_per_lane: A::BLOCKS_PER_LANE,
         details: A::DETAILS,
         defaults: || serde_json::to_value(A::Config::default()).unwrap_or_default(),
         check: |value| {

@@ -129,7 +129,17 @@ impl<A: Algorithm> Serial<A> {
             let order = block_order(self.seed, lane, epoch, owned.len());
             for place in &order[share(owned.len(), parts, part)] {
                 let block = &self.data.blocks[owned.start + place];
-                let unit = Unit { block, epoch, clock, lane, lanes, row_block: 0, seed: self.seed };
+                let unit = Unit {
+                    block,
+                    epoch,
+                    clock,
+                    lane,
+                    lanes,
+                    row_block: 0,
+                    visit: 0,
+                    visits: 1,
+                    seed: self.seed,
+                };
                 work(&self.algorithm, &unit, &mut self.params, &mut sums)?;
             }
             all_sums.push(Node::leaf(lane), sums, |left, right| left.merge(&right));

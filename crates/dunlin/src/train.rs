@@ -195,9 +195,10 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         observer: &'a mut dyn Observer,
     ) -> Result<Worker<'a, A>> {
         let hosted = share(run.lanes, run.workers, comm.rank());
-        let Plan { clocks_per_epoch, row_blocks, warning } = Plan::new(&algorithm, run, source)?;
+        let Plan { clocks_per_epoch, row_blocks, cuts_data, warning } = Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
-        let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, &row_blocks));
+        let cells = cuts_data.then_some(&row_blocks[..]);
+        let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, cells));
         let lanes: Vec<Lane<A::Local>> = lanes.collect::<Result<_>>()?;
         if !comm.shares_memory() && !comm.is_simulated() {
             source.forget();
@@ -386,7 +387,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         };
         self.comm.describe(&format!("lane {lane}{rows} at clock {clock}"));
         let sums = match clock.checked_sub(self.rounds) {
-            None => self.begin(lane, row_block, clock as usize / self.row_blocks.len().max(1))?,
+            None => self.begin(lane, row_block, clock as usize)?,
             Some(clock) => self.step(lane, row_block, clock as usize)?,
         };
         let worked = self.comm.now().since(start).as_secs_f64();
@@ -400,13 +401,16 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         Ok(())
     }
 
-    fn begin(&mut self, lane: usize, row_block: usize, round: usize) -> Result<Sums> {
+    fn begin(&mut self, lane: usize, row_block: usize, clock: usize) -> Result<Sums> {
         let place = lane - self.clocks.hosted.start;
+        let visits = self.row_blocks.len().max(1);
+        let (round, visit) = (clock / visits, clock % visits);
         for index in 0..self.lanes[place].locals.len() {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = &blocks[index * *cells + row_block];
-            let unit = Unit { block, epoch: round, clock: round, lane, lanes, row_block, seed };
+            let block = &blocks[index * *cells + row_block % *cells];
+            let unit =
+                Unit { block, epoch: round, clock: round, lane, lanes, row_block, visit, visits, seed };
             let local = locals[index].take();
             locals[index] = Some(self.algorithm.begin(&unit, &mut self.params, local)?);
             let samples = block.samples();
@@ -418,6 +422,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     fn step(&mut self, lane: usize, row_block: usize, clock: usize) -> Result<Sums> {
         let place = lane - self.clocks.hosted.start;
         let (epoch, part) = (clock / self.clocks_per_epoch, clock % self.clocks_per_epoch);
+        let visits = self.row_blocks.len().max(1);
+        let visit = if visits > 1 { part } else { 0 };
         let mut sums = Sums::default();
         let blocks = self.lanes[place].locals.len();
         let order = block_order(self.run.seed, lane, epoch, blocks);
@@ -426,8 +432,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         for index in order[due].iter().copied() {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = &blocks[index * *cells + row_block];
-            let unit = Unit { block, epoch, clock, lane, lanes, row_block, seed };
+            let block = &blocks[index * *cells + row_block % *cells];
+            let unit = Unit { block, epoch, clock, lane, lanes, row_block, visit, visits, seed };
             let Some(local) = &mut locals[index] else { continue };
             self.algorithm.step(&unit, &mut self.params, local, &mut sums)?;
             let samples = block.samples();

@@ -57,8 +57,17 @@ fn reference(lanes: usize, epochs: usize) -> u64 {
                 _ => block_order(seed, lane, epoch, owned.len()),
             };
             for index in order.into_iter().map(|place| owned.start + place) {
-                let unit =
-                    Unit { block: &cells[index][row_block], epoch, clock, lane, lanes, row_block, seed };
+                let unit = Unit {
+                    block: &cells[index][row_block],
+                    epoch,
+                    clock,
+                    lane,
+                    lanes,
+                    row_block,
+                    visit: sub_step % row_blocks,
+                    visits: row_blocks,
+                    seed,
+                };
                 if lap == 0 {
                     let local = locals[index].take();
                     locals[index] = Some(algorithm.begin(&unit, &mut params, local).unwrap());

@@ -9,6 +9,7 @@ use crate::{places, settings};
 use dunlin::data::{Kind, ReadOptions};
 use dunlin::event::Outcome;
 use dunlin::isa::{self, Isa};
+use dunlin::model::Model;
 use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
 use dunlin::strategy::StrategySpec;
 use dunlin::{Error, Result, comm};
@@ -61,7 +62,7 @@ pub(crate) struct TrainFlags {
     #[arg(long)]
     pub(crate) label: Option<String>,
     /// Number of blocks that the data are cut into; a lane needs one for each of its clocks [default: 32 a
-    /// lane; ratings in several lanes: 256; under rotation: 8]
+    /// lane; ratings in several lanes: 256; under rotation: 8; models that say how many: as they say]
     #[arg(long)]
     pub(crate) blocks: Option<usize>,
     /// Number of workers [default: 1]
@@ -231,8 +232,11 @@ const RATINGS_BLOCKS_PER_LANE: usize = 256;
 /// The same under `rotation`, which cuts every block into cells.
 const ROTATED_BLOCKS_PER_LANE: usize = 8;
 
-fn blocks_per_lane(kind: Kind, lanes: usize, strategy: Option<&str>) -> usize {
-    match (strategy, kind) {
+fn blocks_per_lane(model: &Model, lanes: usize, strategy: Option<&str>) -> usize {
+    if let Some(blocks) = model.blocks_per_lane {
+        return blocks;
+    }
+    match (strategy, model.data) {
         _ if lanes == 1 => BLOCKS_PER_LANE,
         (Some("rotation"), _) => ROTATED_BLOCKS_PER_LANE,
         (_, Kind::Ratings) => RATINGS_BLOCKS_PER_LANE,
@@ -280,17 +284,14 @@ impl Checked {
 impl TrainFlags {
     /// Those of them that say how data are read. A run file has them among its other keys, so that an unknown one is
     /// found with its line; hence they are fields here too.
-    fn reading(&self, lanes: usize, kind: Kind) -> Reading {
+    fn reading(&self, lanes: usize, model: &Model) -> Reading {
+        let blocks = blocks_per_lane(model, lanes, self.strategy.as_deref());
         Reading {
             format: self.format.clone(),
             zero_based: self.zero_based,
             vocabulary: self.vocabulary.clone(),
             label: self.label.clone(),
-            blocks: self.blocks.or(Some(
-                lanes
-                    .saturating_mul(blocks_per_lane(kind, lanes, self.strategy.as_deref()))
-                    .clamp(1, 1_000_000),
-            )),
+            blocks: self.blocks.or(Some(lanes.saturating_mul(blocks).clamp(1, 1_000_000))),
         }
     }
 
@@ -344,7 +345,7 @@ impl TrainFlags {
         let lanes = flags.lanes.unwrap_or(workers);
         let seed = flags.seed.unwrap_or(1);
         let settings = model.settings(settings::split(&flags.set)?)?;
-        let read = model.reading(&settings, flags.reading(lanes, model.data).options()?)?;
+        let read = model.reading(&settings, flags.reading(lanes, model).options()?)?;
         let run = Run {
             model: model.name.into(),
             settings,

@@ -1,6 +1,7 @@
 //! Typed handles on tables: what a model reads and writes rows through.
 
 use super::Element;
+use std::ops::Range;
 
 /// A table to read: (rows, width).
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,11 @@ impl<'a, T: Element> Table<'a, T> {
     /// Number of rows that are there: all, unless a block of rows is visiting.
     pub fn rows(&self) -> usize {
         self.values.len() / self.stride
+    }
+
+    /// The rows that are there.
+    pub fn range(&self) -> Range<usize> {
+        self.before / self.stride..(self.before + self.values.len()) / self.stride
     }
 
     /// Elements from one row to the next.

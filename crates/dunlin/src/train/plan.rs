@@ -4,7 +4,9 @@ use super::source::{Source, lock};
 use crate::algorithm::Algorithm;
 use crate::data::{Block, Contents, cut_columns};
 use crate::run::Run;
+use crate::serial::share;
 use crate::strategy::rotation;
+use crate::table::Axis;
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -15,6 +17,8 @@ pub(super) struct Plan {
     pub(super) clocks_per_epoch: usize,
     /// The ranges of rows that go round; none unless the strategy is `rotation`.
     pub(super) row_blocks: Vec<Range<usize>>,
+    /// True if these are columns of the data, which are cut along them; classes leave the data whole.
+    pub(super) cuts_data: bool,
     /// What the user should know of it.
     pub(super) warning: Option<String>,
 }
@@ -27,10 +31,22 @@ impl Plan {
         let blocks: Vec<&Block> = blocks.iter().flatten().collect();
         algorithm.check(&blocks, run.seed)?;
         if run.rotates() {
-            check_entries::<A>(&blocks)?;
-            let count = run.lanes * rotation::blocks_per_lane(&algorithm.tables(), run.lanes);
-            let row_blocks = cut_columns(blocks.iter().copied(), source.shape.columns, count);
-            return Ok(Plan { clocks_per_epoch: row_blocks.len(), row_blocks, warning: None });
+            let tables = algorithm.tables();
+            let count = run.lanes * rotation::blocks_per_lane(&tables, run.lanes);
+            let cuts_data = tables.iter().any(|table| table.axis == Axis::Feature);
+            let row_blocks = match cuts_data {
+                true => {
+                    check_entries::<A>(&blocks)?;
+                    cut_columns(blocks.iter().copied(), source.shape.columns, count)
+                }
+                false => {
+                    let classes =
+                        tables.iter().filter(|table| table.axis == Axis::Output).map(|table| table.rows);
+                    let classes = classes.max().unwrap_or(0);
+                    (0..count).map(|part| share(classes, count, part)).collect()
+                }
+            };
+            return Ok(Plan { clocks_per_epoch: row_blocks.len(), row_blocks, cuts_data, warning: None });
         }
         let wanted = algorithm.clocks_per_epoch(&blocks, run.lanes).max(1);
         let most = (blocks.len() / run.lanes).max(1); // a clock without a block would change nothing
@@ -48,7 +64,7 @@ impl Plan {
                 run.lanes
             )
         });
-        Ok(Plan { clocks_per_epoch: clocks, row_blocks: Vec::new(), warning })
+        Ok(Plan { clocks_per_epoch: clocks, warning, ..Plan::default() })
     }
 }
 

@@ -66,7 +66,7 @@ fn fingerprint(data: &Data) -> u64 {
 /// One lane on this worker.
 pub(super) struct Lane<L> {
     pub(super) number: usize,
-    /// Its blocks; where rows go round, the cells of each: block b's cell r is number b x cells + r.
+    /// Its blocks; where rows of columns go round, the cells of each: block b's cell r is number b x cells + r.
     pub(super) blocks: Vec<Block>,
     pub(super) cells: usize,
     /// One for each block.
@@ -87,12 +87,13 @@ impl<L> Lane<L> {
     }
 }
 
-/// Takes the blocks of `lane` out of the source and cuts them into cells if `row_blocks` go round.
+/// Takes the blocks of `lane` out of the source and cuts them into cells, by the columns that `cells` has; `None`
+/// leaves them whole.
 pub(super) fn take_lane<L>(
     source: &Source,
     lanes: usize,
     lane: usize,
-    row_blocks: &[Range<usize>],
+    cells: Option<&[Range<usize>]>,
 ) -> Result<Lane<L>> {
     let take = |blocks: &Mutex<Vec<Option<Block>>>| {
         let mut blocks = lock(blocks);
@@ -103,10 +104,9 @@ pub(super) fn take_lane<L>(
     let test = source.test.as_ref().map(take).unwrap_or_default();
     let rows = blocks.first().map_or(0, |b| b.first_row)..blocks.last().map_or(0, |b| b.end_row);
     let locals = blocks.iter().map(|_| None).collect();
-    if !row_blocks.is_empty() {
-        let cells: Result<Vec<Vec<Block>>> =
-            blocks.into_iter().map(|block| block.cells(row_blocks)).collect();
+    if let Some(columns) = cells {
+        let cells: Result<Vec<Vec<Block>>> = blocks.into_iter().map(|block| block.cells(columns)).collect();
         blocks = cells?.into_iter().flatten().collect();
     }
-    Ok(Lane { number: lane, blocks, cells: row_blocks.len().max(1), locals, test, rows })
+    Ok(Lane { number: lane, blocks, cells: cells.map_or(1, <[_]>::len), locals, test, rows })
 }

@@ -140,7 +140,8 @@ fn low_rank_without_the_prior_learns_too() {
 /// The scaled differences of the pairs of block 0 in the order of epoch 0.
 fn differences(model: &Serial<Dml>) -> Vec<(Vec<f32>, bool)> {
     let block = &model.blocks()[0];
-    let unit = Unit { block, epoch: 0, clock: 0, lane: 0, lanes: 1, row_block: 0, seed: 4 };
+    let unit =
+        Unit { block, epoch: 0, clock: 0, lane: 0, lanes: 1, row_block: 0, visit: 0, visits: 1, seed: 4 };
     let (pairs, rows) = (&model.locals[0], Rows::of(block).unwrap());
     let scales = model.algorithm.scales(&model.params);
     let order = pairs::order(&unit, pairs.trained());

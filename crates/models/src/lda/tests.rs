@@ -188,7 +188,17 @@ fn both_samplers_draw_from_the_formula() {
         let mut drawn = vec![0.0; topics];
         for epoch in 0..trials {
             let block = &serial.blocks()[0].clone();
-            let unit = Unit { block, epoch, clock: epoch, lane: 0, lanes: 1, row_block: 0, seed };
+            let unit = Unit {
+                block,
+                epoch,
+                clock: epoch,
+                lane: 0,
+                lanes: 1,
+                row_block: 0,
+                visit: 0,
+                visits: 1,
+                seed,
+            };
             let (params, local) = (&mut serial.params, &mut serial.locals[0]);
             serial.algorithm.step(&unit, params, local, &mut Sums::default()).unwrap();
             drawn[usize::from(local.topics[0])] += 1.0;

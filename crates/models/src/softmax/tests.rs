@@ -325,6 +325,8 @@ fn lbfgs_gradient_agrees_with_finite_differences() {
         lane: 0,
         lanes: 1,
         row_block: 0,
+        visit: 0,
+        visits: 1,
         seed: 3,
     };
     let mut rng = stream(5, "test", &[]);
