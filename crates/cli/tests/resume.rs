@@ -78,6 +78,12 @@ fn mf_under_rotation_goes_on_to_the_same_bits() {
     same_bits(&line, "--workers 2", &["--workers 3 --cluster sim:3"]);
 }
 
+/// What the samplers gather over the cells of a document is made anew at the first visit of a lap.
+#[test]
+fn lda_under_rotation_goes_on_to_the_same_bits() {
+    same_bits(&format!("{LDA} --strategy rotation"), "--workers 3 --cluster processes", &ELSEWHERE);
+}
+
 /// One rank is killed, not all: the others end the run, and it goes on from the last lap that was saved.
 #[test]
 fn a_rank_lost_in_rotation_costs_no_more_than_a_lap() {

@@ -196,6 +196,13 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// `None` for a test block.
     fn measure(&self, block: &Block, params: &Params, local: Option<&Self::Local>, sums: &mut Sums);
 
+    /// The same for one cell of a block, where `rotation` has cut the data along their columns: called for every cell in
+    /// turn, with all rows of all tables at hand. Measures of whole rows of data are added once, at the first visit; by
+    /// default every cell is measured as a block.
+    fn measure_cell(&self, unit: &Unit, params: &Params, local: Option<&Self::Local>, sums: &mut Sums) {
+        self.measure(unit.block, params, local, sums);
+    }
+
     /// Metrics from the sums over all training blocks and, if there are any, all test blocks, e.g.
     /// `("train_objective", ..)`, `("test_rmse", ..)`. Called on every rank with the same sums; may read the
     /// tables (regularisation terms).

@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn an_event_comes_back_from_json_and_a_report_from_bytes() {
         let staleness = [("weights".to_string(), [(-1, 2), (3, 4)].into())].into();
-        let report = Report { blocked_seconds: 0.5, staleness, update_bytes: [3, 2] };
+        let report = Report { blocked_seconds: 0.5, staleness, update_bytes: [3, 2], ..Report::default() };
         let bytes = postcard::to_stdvec(&report).unwrap();
         assert_eq!(postcard::from_bytes::<Report>(&bytes).unwrap(), report);
         let outcome = Box::new(Outcome { report, ..Outcome::default() });

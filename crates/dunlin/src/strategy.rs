@@ -247,6 +247,11 @@ pub struct Report {
     pub staleness: BTreeMap<String, BTreeMap<i64, u64>>,
     /// Bytes of updates before encoding, and after.
     pub update_bytes: [u64; 2],
+    /// How far the views of tables that are merged once a lap are from the merged table when the lap ends: by table,
+    /// the sum of Σ |view − merged| / Σ |merged| over hosted lanes and laps, and the number of these. (The error Δ of
+    /// the topic sums in Zheng et al. 2014, `STRADS`, at its largest.)
+    #[serde(default)]
+    pub merge_error: BTreeMap<String, (f64, u64)>,
 }
 
 impl Report {
@@ -258,6 +263,15 @@ impl Report {
             histogram.iter().for_each(|(clocks, count)| *own.entry(*clocks).or_default() += count);
         }
         self.update_bytes.iter_mut().zip(other.update_bytes).for_each(|(own, other)| *own += other);
+        for (table, (error, count)) in &other.merge_error {
+            let own = self.merge_error.entry(table.clone()).or_default();
+            *own = (own.0 + error, own.1 + count);
+        }
+    }
+
+    /// The mean error of each merged table, by name.
+    pub fn mean_merge_errors(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.merge_error.iter().map(|(table, (error, count))| (&**table, error / (*count).max(1) as f64))
     }
 }
 

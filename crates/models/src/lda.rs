@@ -18,13 +18,13 @@ mod sparse;
 mod tests;
 
 use dense::{Dense, Prior, Sweep};
-use dunlin::algorithm::{ANY_TABLE_STRATEGY, StrategyKind};
+use dunlin::algorithm::{ANY_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Documents, Kind, Names};
 use dunlin::isa::{self, Isa};
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Merge, Params, Result, Shape, Sums, TableSpec, Unit};
 use serde::{Deserialize, Serialize};
-use sparse::{Sparse, Visit, visits};
+use sparse::{Lists, Sparse, Visit, visits};
 
 /// Table number of the counts by word and topic: (words, topics).
 pub const WORD_TOPIC: usize = 0;
@@ -67,11 +67,67 @@ impl Default for Config {
 /// The topics of a block's tokens.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Assignments {
+    /// One for each row block that visits; a single one where all rows are at hand.
+    pub cells: Vec<Cell>,
+    /// What the samplers keep from one visit to the next: made anew at the first visit of every lap, so that a run
+    /// that is gone on with has the same.
+    #[serde(skip)]
+    gathered: Gathered,
+}
+
+/// The topics of a cell's tokens.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cell {
     /// Topic of each token: documents in order, words in order within, a word's occurrences together.
     pub topics: Vec<u16>,
-    /// The block by word, for the sparse sampler; made when it is first wanted.
+    /// Number of the cell's tokens in each document.
+    lengths: Vec<u32>,
+    /// The cell by word, for the sparse sampler; made when it is first wanted.
     #[serde(skip)]
     visits: Vec<Visit>,
+}
+
+/// Counts n_dk of a block's documents over all its cells.
+#[derive(Clone, Debug, Default)]
+enum Gathered {
+    /// Not needed: with a single cell samplers count for themselves.
+    #[default]
+    Nothing,
+    /// Sixteen topics together: (documents, ⌈topics / 16⌉, 16).
+    Dense(Vec<[i32; 16]>),
+    Sparse(Lists),
+}
+
+impl Assignments {
+    /// The topics of each document's tokens, cell after cell.
+    fn documents(&self) -> Vec<Vec<u16>> {
+        let mut documents = vec![Vec::new(); self.cells.first().map_or(0, |cell| cell.lengths.len())];
+        for cell in &self.cells {
+            let own = by_document(&cell.topics, &cell.lengths);
+            documents.iter_mut().zip(own).for_each(|(document, own)| document.extend_from_slice(own));
+        }
+        documents
+    }
+
+    /// Number of tokens.
+    fn tokens(&self) -> usize {
+        self.cells.iter().map(|cell| cell.topics.len()).sum()
+    }
+
+    fn gather(&mut self, topics: usize, dense: bool) {
+        let documents = self.documents();
+        self.gathered = match dense {
+            true => {
+                let vectors = topics.div_ceil(16);
+                let mut counts = vec![[0; 16]; documents.len() * vectors];
+                for (counts, assigned) in counts.chunks_exact_mut(vectors).zip(&documents) {
+                    assigned.iter().for_each(|topic| counts.as_flattened_mut()[usize::from(*topic)] += 1);
+                }
+                Gathered::Dense(counts)
+            }
+            false => Gathered::Sparse(Lists::new(documents.iter().map(Vec::as_slice), topics)),
+        };
+    }
 }
 
 /// Latent Dirichlet allocation.
@@ -86,7 +142,7 @@ impl Algorithm for Lda {
     const NAME: &'static str = "lda";
     const ABOUT: &'static str = "topic model: latent Dirichlet allocation by exact collapsed Gibbs sampling";
     const DATA: Kind = Kind::Documents;
-    const STRATEGIES: &'static [StrategyKind] = ANY_TABLE_STRATEGY;
+    const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
     const DETAILS: &'static dunlin::details::Details = &crate::details::LDA;
     type Config = Config;
     type Local = Assignments;
@@ -102,7 +158,8 @@ impl Algorithm for Lda {
         vec![counts("word_topic", self.words), counts("totals", 1).axis(Axis::Whole)]
     }
 
-    fn begin(&self, unit: &Unit, params: &mut Params, _: Option<Assignments>) -> Result<Assignments> {
+    /// Every token gets a topic, uniformly.
+    fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Assignments>) -> Result<Assignments> {
         let documents = documents(unit.block)?;
         if let Some(word) = documents.words.iter().find(|word| **word as usize >= self.words) {
             let (block, words) = (unit.block.id, self.words);
@@ -113,17 +170,29 @@ impl Algorithm for Lda {
         }
         let mut rng = unit.rng("lda-init");
         let topics = (0..unit.block.samples()).map(|_| rng.below(self.config.topics) as u16).collect();
-        let local = Assignments { topics, visits: Vec::new() };
-        self.count(documents, &local, params);
+        let lengths = documents
+            .offsets
+            .windows(2)
+            .map(|range| documents.counts[range[0] as usize..range[1] as usize].iter().sum());
+        let cell = Cell { topics, lengths: lengths.collect(), visits: Vec::new() };
+        self.count(documents, &cell, params);
+        let mut local = local.unwrap_or_default();
+        local.cells.resize(unit.visits, Cell::default());
+        local.cells[unit.row_block] = cell;
         Ok(local)
     }
 
     fn step(&self, unit: &Unit, params: &mut Params, local: &mut Assignments, sums: &mut Sums) -> Result<()> {
         let documents = documents(unit.block)?;
+        if unit.visits > 1 && unit.visit == 0 {
+            local.gather(self.config.topics, self.dense());
+        }
+        let Assignments { cells, gathered } = local;
+        let Some(cell) = cells.get_mut(unit.row_block) else { return Ok(()) };
         let [word_topic, mut totals] = params.tables_mut([WORD_TOPIC, TOTALS]);
         let sweep = Sweep {
             documents,
-            topics: &mut local.topics,
+            topics: &mut cell.topics,
             word_topic,
             totals: totals.row_mut(0),
             rng: unit.rng("lda-sweep"),
@@ -134,14 +203,26 @@ impl Algorithm for Lda {
             },
         };
         if self.dense() {
-            simd::run(self.isa, Dense(sweep));
+            let counts = match gathered {
+                Gathered::Dense(counts) => Some(&mut counts[..]),
+                _ => None,
+            };
+            simd::run(self.isa, Dense { sweep, counts });
         } else {
-            if local.visits.len() != documents.words.len() {
-                local.visits = visits(documents);
+            if cell.visits.len() != documents.words.len() {
+                cell.visits = visits(documents);
             }
-            simd::run(self.isa, Sparse { sweep, visits: &local.visits });
+            let mut own;
+            let lists = match gathered {
+                Gathered::Sparse(lists) => lists,
+                _ => {
+                    own = Lists::new(by_document(sweep.topics, &cell.lengths), self.config.topics);
+                    &mut own
+                }
+            };
+            simd::run(self.isa, Sparse { sweep, visits: &cell.visits, lists });
         }
-        sums.add("tokens", local.topics.len() as f64);
+        sums.add("tokens", cell.topics.len() as f64);
         Ok(())
     }
 
@@ -150,8 +231,15 @@ impl Algorithm for Lda {
     fn measure(&self, block: &Block, params: &Params, local: Option<&Assignments>, sums: &mut Sums) {
         let Contents::Documents(documents) = &block.contents else { return };
         match local {
-            Some(local) => self.add_documents(documents, local, sums),
+            Some(local) => self.add_documents(local, sums),
             None => self.add_completion(block, documents, params, sums),
+        }
+    }
+
+    /// Documents are whole in the local state: at the first visit their part is added for all cells.
+    fn measure_cell(&self, unit: &Unit, params: &Params, local: Option<&Assignments>, sums: &mut Sums) {
+        if unit.visit == 0 {
+            self.measure(unit.block, params, local, sums);
         }
     }
 
@@ -200,14 +288,14 @@ impl Lda {
         }
     }
 
-    /// Adds the counts of `local` to the tables.
-    fn count(&self, documents: &Documents, local: &Assignments, params: &mut Params) {
+    /// Adds the counts of `cell` to the tables.
+    fn count(&self, documents: &Documents, cell: &Cell, params: &mut Params) {
         let [mut word_topic, mut totals] = params.tables_mut::<i32, 2>([WORD_TOPIC, TOTALS]);
         let totals = totals.row_mut(0);
         let mut token = 0;
         for (word, count) in documents.words.iter().zip(&documents.counts) {
             let row = word_topic.row_mut(*word as usize);
-            for topic in &local.topics[token..token + *count as usize] {
+            for topic in &cell.topics[token..token + *count as usize] {
                 row[usize::from(*topic)] += 1;
                 totals[usize::from(*topic)] += 1;
             }
@@ -238,6 +326,15 @@ fn ranked(params: &Params, n: usize) -> Vec<Vec<(i32, usize)>> {
         words.truncate(n);
     }
     by_topic
+}
+
+/// Topics of tokens, `lengths` of them for every document.
+fn by_document<'a>(mut topics: &'a [u16], lengths: &'a [u32]) -> impl Iterator<Item = &'a [u16]> {
+    lengths.iter().map(move |length| {
+        let (own, rest) = topics.split_at(topics.len().min(*length as usize));
+        topics = rest;
+        own
+    })
 }
 
 fn documents(block: &Block) -> Result<&Documents> {

@@ -95,6 +95,7 @@ fn object(record: &Record) -> Value {
         "metrics": record.metrics(),
         "workers": record.workers,
         "staleness": staleness,
+        "merge_errors": record.report.mean_merge_errors().collect::<std::collections::BTreeMap<_, _>>(),
         "blocked_seconds": record.report.blocked_seconds,
         "bytes_sent": record.bytes_sent,
         "resumes": record.resumes,

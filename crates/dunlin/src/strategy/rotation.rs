@@ -86,6 +86,8 @@ pub struct Rotation {
     held: BTreeMap<(usize, u64), Vec<Option<Storage>>>,
     /// By hosted lane, by place in `merged`.
     views: Vec<Vec<View>>,
+    /// What hosted lanes had of merged tables, by place in `merged`, at the end of this lap: for the error they had.
+    ended: Vec<(u64, Vec<Storage>)>,
     /// Updates of merged tables by hosted lanes in this lap.
     updates: Vec<(Node, Part)>,
     /// Those of all lanes, as they arrive: lap, lanes, update.
@@ -133,6 +135,7 @@ impl Rotation {
             views: lanes.hosted.clone().map(|_| merged.iter().map(view).collect()).collect(),
             rotating,
             merged,
+            ended: Vec::new(),
             updates: Vec::new(),
             arrived: Vec::new(),
             laps,
@@ -238,6 +241,8 @@ impl Rotation {
 
     /// Lane `lane` has ended a lap: its updates of merged tables go to all workers, with those of the worker's others.
     fn end_lap(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, lap: u64) -> Result<()> {
+        let had = self.merged.iter().map(|table| params.replicas[*table].values.clone());
+        self.ended.push((lap, had.collect()));
         let part = params.take_updates(&self.geometry, 1, Afterwards::Restore, &mut Vec::new()).pop();
         self.updates.push((Node::leaf(lane), part.unwrap_or_default()));
         if self.updates.len() < self.hosted.len() {
@@ -267,12 +272,25 @@ impl Rotation {
         let mut parts: Vec<(Node, Part)> = now.map(|(_, lanes, part)| (lanes, part)).collect();
         parts.sort_by_key(|(node, _)| node.start);
         params.add(&parts, &self.geometry);
+        self.note_errors(params);
         for view in &mut self.views {
             for (view, table) in view.iter_mut().zip(&self.merged) {
                 view.values.clone_from(&params.replicas[*table].values);
             }
         }
         self.laps += 1;
+    }
+
+    /// After a merge: how far the lanes' views were from what came out.
+    fn note_errors(&mut self, params: &Params) {
+        for (_, had) in self.ended.extract_if(.., |(lap, _)| *lap == self.laps) {
+            for (had, table) in had.iter().zip(&self.merged) {
+                let replica = &params.replicas[*table];
+                let Some([apart, size]) = had.distance(&replica.values) else { continue };
+                let error = self.report.merge_error.entry(replica.spec.name.clone()).or_default();
+                *error = (error.0 + apart / size.max(f64::MIN_POSITIVE), error.1 + 1);
+            }
+        }
     }
 
     /// Waits for the next message and takes it in.

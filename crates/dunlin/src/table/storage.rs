@@ -134,6 +134,20 @@ impl Storage {
         }
     }
 
+    /// Σ |own − other| and Σ |other|; `None` for another type.
+    pub fn distance(&self, other: &Storage) -> Option<[f64; 2]> {
+        fn sums<T: Element>(own: &Lines<T>, other: &Lines<T>) -> [f64; 2] {
+            let pairs = own.as_slice().iter().zip(other.as_slice()).map(|(a, b)| (a.to_f64(), b.to_f64()));
+            pairs.fold([0.0; 2], |[apart, size], (a, b)| [apart + (a - b).abs(), size + b.abs()])
+        }
+        match (self, other) {
+            (Storage::F32(own), Storage::F32(other)) => Some(sums(own, other)),
+            (Storage::F64(own), Storage::F64(other)) => Some(sums(own, other)),
+            (Storage::I32(own), Storage::I32(other)) => Some(sums(own, other)),
+            _ => None,
+        }
+    }
+
     /// The memory of the elements, to read.
     pub fn bytes(&self) -> &[u8] {
         match self {

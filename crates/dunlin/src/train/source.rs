@@ -76,9 +76,10 @@ pub(super) struct Lane<L> {
 }
 
 impl<L> Lane<L> {
-    /// Each block or cell, with the local state of its block.
-    pub(super) fn with_locals(&self) -> impl Iterator<Item = (&Block, &Option<L>)> {
-        self.blocks.iter().enumerate().map(|(at, block)| (block, &self.locals[at / self.cells]))
+    /// Each block or cell with the number of the cell, and the local state of its block.
+    pub(super) fn with_locals(&self) -> impl Iterator<Item = (&Block, usize, &Option<L>)> {
+        let numbered = self.blocks.iter().enumerate();
+        numbered.map(|(at, block)| (block, at % self.cells, &self.locals[at / self.cells]))
     }
 
     /// The number of each block, with its local state.

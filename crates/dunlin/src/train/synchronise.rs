@@ -1,7 +1,7 @@
 //! Where all lanes have done the same clock: evaluate, tell, save, decide.
 
 use super::{INTERRUPTED, Worker};
-use crate::algorithm::{Algorithm, Sums};
+use crate::algorithm::{Algorithm, Sums, Unit};
 use crate::checkpoint::{self, Done, LaneState, Manifest, Position, Writing};
 use crate::event::{Event, WorkerTimes, peak_rss_mb};
 use crate::run::Until;
@@ -76,8 +76,19 @@ impl<A: Algorithm> Worker<'_, A> {
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for lane in &self.lanes {
             let (mut on_train, mut on_test) = (Sums::default(), Sums::default());
-            for (block, local) in lane.with_locals() {
-                self.algorithm.measure(block, &self.params, local.as_ref(), &mut on_train);
+            for (block, cell, local) in lane.with_locals() {
+                let unit = Unit {
+                    block,
+                    epoch: self.at.epochs,
+                    clock: self.at.clock,
+                    lane: lane.number,
+                    lanes: self.run.lanes,
+                    row_block: cell,
+                    visit: cell,
+                    visits: lane.cells,
+                    seed: self.run.seed,
+                };
+                self.algorithm.measure_cell(&unit, &self.params, local.as_ref(), &mut on_train);
             }
             lane.test
                 .iter()

@@ -52,7 +52,11 @@ impl Prior {
 }
 
 /// The dense sampler over a [`Sweep`].
-pub(super) struct Dense<'a>(pub(super) Sweep<'a>);
+pub(super) struct Dense<'a> {
+    pub(super) sweep: Sweep<'a>,
+    /// n_dk, where documents have tokens elsewhere too: (documents, ⌈topics / 16⌉, 16).
+    pub(super) counts: Option<&'a mut [[i32; 16]]>,
+}
 
 impl Kernel for Dense<'_> {
     type Out = ();
@@ -60,34 +64,34 @@ impl Kernel for Dense<'_> {
     /// Chooses the loop made for this number of vectors; beyond 128 topics they no longer fit in registers.
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let vectors = self.0.totals.len().div_ceil(16);
-        let half = !self.0.word_topic.stride().is_multiple_of(16);
+        let vectors = self.sweep.totals.len().div_ceil(16);
+        let half = !self.sweep.word_topic.stride().is_multiple_of(16);
         match (vectors, half) {
-            (1, true) => fixed::<S, 1>(simd, self.0, true),
-            (1, false) => fixed::<S, 1>(simd, self.0, false),
-            (2, true) => fixed::<S, 2>(simd, self.0, true),
-            (2, false) => fixed::<S, 2>(simd, self.0, false),
-            (3, true) => fixed::<S, 3>(simd, self.0, true),
-            (3, false) => fixed::<S, 3>(simd, self.0, false),
-            (4, false) => fixed::<S, 4>(simd, self.0, false),
-            (5, false) => fixed::<S, 5>(simd, self.0, false),
-            (6, false) => fixed::<S, 6>(simd, self.0, false),
-            (7, false) => fixed::<S, 7>(simd, self.0, false),
-            (8, false) => fixed::<S, 8>(simd, self.0, false),
-            _ => any(simd, self.0, vectors, half),
+            (1, true) => fixed::<S, 1>(simd, self, true),
+            (1, false) => fixed::<S, 1>(simd, self, false),
+            (2, true) => fixed::<S, 2>(simd, self, true),
+            (2, false) => fixed::<S, 2>(simd, self, false),
+            (3, true) => fixed::<S, 3>(simd, self, true),
+            (3, false) => fixed::<S, 3>(simd, self, false),
+            (4, false) => fixed::<S, 4>(simd, self, false),
+            (5, false) => fixed::<S, 5>(simd, self, false),
+            (6, false) => fixed::<S, 6>(simd, self, false),
+            (7, false) => fixed::<S, 7>(simd, self, false),
+            (8, false) => fixed::<S, 8>(simd, self, false),
+            _ => any(simd, self, vectors, half),
         }
     }
 }
 
 #[inline(always)]
-fn fixed<S: Simd, const N: usize>(simd: S, work: Sweep, half: bool) {
+fn fixed<S: Simd, const N: usize>(simd: S, work: Dense, half: bool) {
     let zero = simd.splat(0.0);
     let (mut factor, mut sums, mut row) = ([zero; N], [zero; N], [zero; N]);
     sweep(simd, work, half, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
 }
 
 #[inline(always)]
-fn any<S: Simd>(simd: S, work: Sweep, vectors: usize, half: bool) {
+fn any<S: Simd>(simd: S, work: Dense, vectors: usize, half: bool) {
     let zero = vec![simd.splat(0.0); vectors];
     let (mut factor, mut sums, mut row) = (zero.clone(), zero.clone(), zero);
     sweep(simd, work, half, Vectors { factor: &mut factor, sums: &mut sums, row: &mut row });
@@ -135,7 +139,8 @@ impl Near {
 }
 
 #[inline(always)]
-fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, vectors: Vectors<S>) {
+fn sweep<S: Simd>(simd: S, work: Dense, half: bool, vectors: Vectors<S>) {
+    let Dense { sweep: mut work, counts: mut gathered } = work;
     let prior = work.prior;
     let Vectors { factor, sums, row } = vectors;
     let (count, topics) = (factor.len(), work.totals.len());
@@ -151,12 +156,21 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, vectors: Vectors<S>) {
     let document = &mut document[..count];
     let words = &work.documents.words[..];
     let mut token = 0;
-    for range in work.documents.offsets.windows(2) {
+    for (number, range) in work.documents.offsets.windows(2).enumerate() {
         let entries = range[0] as usize..range[1] as usize;
-        let tokens: usize = work.documents.counts[entries.clone()].iter().map(|c| *c as usize).sum();
-        document.as_flattened_mut().fill(0);
-        for topic in &work.topics[token..token + tokens] {
-            document.as_flattened_mut()[usize::from(*topic)] += 1;
+        if entries.is_empty() {
+            continue;
+        }
+        match &gathered {
+            Some(counts) => document.copy_from_slice(&counts[number * count..][..count]),
+            None => {
+                let repeats = work.documents.counts[entries.clone()].iter();
+                let tokens: usize = repeats.map(|count| *count as usize).sum();
+                document.as_flattened_mut().fill(0);
+                for topic in &work.topics[token..token + tokens] {
+                    document.as_flattened_mut()[usize::from(*topic)] += 1;
+                }
+            }
         }
         for v in 0..count {
             let counted = simd.counts(&document[v]);
@@ -215,6 +229,9 @@ fn sweep<S: Simd>(simd: S, mut work: Sweep, half: bool, vectors: Vectors<S>) {
                 factors.up(new, ((document.as_flattened()[new] + 1) as f32 + prior.alpha) * inverse);
                 token += 1;
             }
+        }
+        if let Some(counts) = &mut gathered {
+            counts[number * count..][..count].copy_from_slice(document);
         }
     }
 }

@@ -31,25 +31,21 @@ impl LogRising {
 
 impl Lda {
     /// Adds log p(z): Σ_d lgamma(Kα) − lgamma(Kα + n_d) + Σ_k lgamma(n_dk + α) − lgamma(α).
-    pub(super) fn add_documents(&self, documents: &Documents, local: &Assignments, sums: &mut Sums) {
+    pub(super) fn add_documents(&self, local: &Assignments, sums: &mut Sums) {
         let (topics, alpha) = (self.config.topics, self.config.alpha);
         let (rising, all) = (LogRising::new(alpha), topics as f64 * alpha);
         let mut counts = vec![0i32; topics];
-        let (mut token, mut total) = (0, 0.0);
-        for range in documents.offsets.windows(2) {
-            let entries = range[0] as usize..range[1] as usize;
-            let length: usize = documents.counts[entries].iter().map(|count| *count as usize).sum();
-            let assigned = &local.topics[token..token + length];
+        let mut total = 0.0;
+        for assigned in local.documents() {
             assigned.iter().for_each(|topic| counts[usize::from(*topic)] += 1);
-            total += lgamma(all) - lgamma(all + length as f64);
+            total += lgamma(all) - lgamma(all + assigned.len() as f64);
             for topic in assigned {
                 // A topic's count is taken at its first token and cleared.
-                total += rising.of(std::mem::take(&mut counts[usize::from(*topic)]));
+                total += rising.of(std::mem::take(&mut counts[usize::from(topic)]));
             }
-            token += length;
         }
         sums.add("documents_loglik", total);
-        sums.add("tokens", local.topics.len() as f64);
+        sums.add("tokens", local.tokens() as f64);
     }
 
     /// log p(w | z): Σ_k lgamma(Vβ) − lgamma(Vβ + n_k) + Σ_w lgamma(n_wk + β) − lgamma(β).

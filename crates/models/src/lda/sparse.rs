@@ -45,7 +45,7 @@ pub(super) fn visits(documents: &Documents) -> Vec<Visit> {
 }
 
 /// Where a document's list is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Span {
     start: u32,
     length: u32,
@@ -53,21 +53,19 @@ struct Span {
 
 /// The counts n_dk of all documents as lists of topics with their counts. Lists
 /// begin at multiples of 16; what follows a list's end, up to the next multiple, has count 0.
-struct Lists {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lists {
     spans: Vec<Span>,
     topics: Vec<u16>,
     counts: Vec<f32>,
 }
 
 impl Lists {
-    fn new(documents: &Documents, assigned: &[u16], topics: usize) -> Lists {
-        let mut lists = Lists { spans: vec![], topics: vec![], counts: vec![] };
+    /// The lists of documents whose tokens have these topics, out of `topics`.
+    pub(super) fn new<'a>(documents: impl Iterator<Item = &'a [u16]>, topics: usize) -> Lists {
+        let mut lists = Lists::default();
         let mut counts = vec![0u32; topics];
-        let mut token = 0;
-        for range in documents.offsets.windows(2) {
-            let entries = range[0] as usize..range[1] as usize;
-            let tokens: usize = documents.counts[entries].iter().map(|count| *count as usize).sum();
-            let assigned = &assigned[token..token + tokens];
+        for assigned in documents {
             assigned.iter().for_each(|topic| counts[usize::from(*topic)] += 1);
             let start = lists.topics.len();
             for topic in assigned {
@@ -80,10 +78,9 @@ impl Lists {
             }
             lists.spans.push(Span { start: start as u32, length: (lists.topics.len() - start) as u32 });
             // There is room for as many topics as the document can come to have.
-            let end = start + tokens.min(topics).next_multiple_of(16);
+            let end = start + assigned.len().min(topics).next_multiple_of(16);
             lists.topics.resize(end, 0);
             lists.counts.resize(end, 0.0);
-            token += tokens;
         }
         lists
     }
@@ -189,6 +186,8 @@ pub(super) struct Sparse<'a> {
     pub(super) sweep: Sweep<'a>,
     /// The block's [`visits`].
     pub(super) visits: &'a [Visit],
+    /// Counts of its documents, over all their tokens.
+    pub(super) lists: &'a mut Lists,
 }
 
 /// What the word being visited is drawn with.
@@ -200,8 +199,8 @@ struct Word<'a> {
 }
 
 /// State of a sweep beyond the [`Sweep`] itself.
-struct State {
-    lists: Lists,
+struct State<'a> {
+    lists: &'a mut Lists,
     four: FourSums,
     /// q_k of the word being visited; as long as a u16 reaches, so that no index needs a check.
     q: Box<[f32; 65_536]>,
@@ -216,8 +215,8 @@ impl Kernel for Sparse<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Sparse { mut sweep, visits } = self;
-        let mut state = State::new(&sweep);
+        let Sparse { mut sweep, visits, lists } = self;
+        let mut state = State::new(&sweep, lists);
         let half = !sweep.word_topic.stride().is_multiple_of(16);
         let mut sums = vec![simd.splat(0.0); state.groups.len()];
         let mut at = 0;
@@ -242,14 +241,13 @@ impl Kernel for Sparse<'_> {
     }
 }
 
-impl State {
-    fn new(sweep: &Sweep) -> State {
-        let (topics, vectors) = (sweep.totals.len(), sweep.totals.len().div_ceil(16));
+impl<'a> State<'a> {
+    fn new(sweep: &Sweep, lists: &'a mut Lists) -> State<'a> {
+        let vectors = sweep.totals.len().div_ceil(16);
         let mut inverse = vec![[0.0f32; 16]; vectors];
         for (inverse, total) in inverse.as_flattened_mut().iter_mut().zip(&*sweep.totals) {
             *inverse = sweep.prior.inverse(*total);
         }
-        let lists = Lists::new(sweep.documents, sweep.topics, topics);
         let ends = lists
             .spans
             .get(1..)
@@ -317,14 +315,14 @@ impl State {
 }
 
 /// What drawing a token needs apart from its word.
-struct Draw<'a> {
-    state: &'a mut State,
+struct Draw<'a, 's> {
+    state: &'a mut State<'s>,
     totals: &'a mut [i32],
     rng: &'a mut Stream,
     prior: Prior,
 }
 
-impl Draw<'_> {
+impl Draw<'_, '_> {
     /// Draws the topic of a token that had `old`, and moves its counts.
     #[inline(always)]
     fn token<S: Simd>(

@@ -1,7 +1,10 @@
 use super::*;
 use dunlin::Data;
+use dunlin::comm::Cluster;
 use dunlin::rng::stream;
 use dunlin::serial::Serial;
+use dunlin::strategy::StrategySpec;
+use dunlin::train::Source;
 
 /// Documents as (word, count) lists.
 type Rows = Vec<Vec<(u32, u32)>>;
@@ -148,7 +151,7 @@ fn one_lane_is_the_plain_loop_bit_for_bit() {
         let config = config(topics, Sampler::Dense);
         let mut serial = Serial::<Lda>::new(&config, data(&rows, 60, 1), 1, 1, 7).unwrap();
         (0..5).for_each(|_| serial.epoch().unwrap());
-        assert_eq!(serial.locals[0].topics, plain_loop(&rows, 60, &config, 7, 5), "{topics} topics");
+        assert_eq!(serial.locals[0].cells[0].topics, plain_loop(&rows, 60, &config, 7, 5), "{topics} topics");
     }
 }
 
@@ -162,7 +165,7 @@ fn every_instruction_level_gives_the_same_bits() {
                 let mut serial = Serial::<Lda>::new(&config, data(&rows, 80, 2), 1, 1, 3).unwrap();
                 serial.algorithm.isa = isa;
                 (0..4).for_each(|_| serial.epoch().unwrap());
-                serial.locals.into_iter().map(|local| local.topics).collect::<Vec<_>>()
+                serial.locals.into_iter().map(|local| local.cells[0].topics.clone()).collect::<Vec<_>>()
             };
             for isa in Isa::available() {
                 assert_eq!(run(isa), run(Isa::Portable), "{isa:?}, {sampler:?}, {topics} topics");
@@ -183,7 +186,7 @@ fn both_samplers_draw_from_the_formula() {
     for sampler in [Sampler::Dense, Sampler::Sparse] {
         let config = Config { beta: 0.5, ..config(topics, sampler) };
         let mut serial = Serial::<Lda>::new(&config, data(&rows, 40, 1), 1, 1, seed).unwrap();
-        let start = (serial.params.replicas.clone(), serial.locals[0].topics.clone());
+        let start = (serial.params.replicas.clone(), serial.locals[0].cells[0].topics.clone());
         let weights = first_weights(&serial, &rows[0], &config);
         let mut drawn = vec![0.0; topics];
         for epoch in 0..trials {
@@ -201,9 +204,9 @@ fn both_samplers_draw_from_the_formula() {
             };
             let (params, local) = (&mut serial.params, &mut serial.locals[0]);
             serial.algorithm.step(&unit, params, local, &mut Sums::default()).unwrap();
-            drawn[usize::from(local.topics[0])] += 1.0;
+            drawn[usize::from(local.cells[0].topics[0])] += 1.0;
             serial.params.replicas.clone_from(&start.0);
-            serial.locals[0].topics.clone_from(&start.1);
+            serial.locals[0].cells[0].topics.clone_from(&start.1);
         }
         let all: f64 = weights.iter().sum();
         let expected = weights.iter().map(|weight| weight / all * trials as f64);
@@ -216,7 +219,7 @@ fn both_samplers_draw_from_the_formula() {
 
 /// The weights of the first token's topics, without that token.
 fn first_weights(serial: &Serial<Lda>, row: &[(u32, u32)], config: &Config) -> Vec<f64> {
-    let local = &serial.locals[0].topics;
+    let local = &serial.locals[0].cells[0].topics;
     let length = row.iter().map(|(_, count)| *count as usize).sum();
     let (words, totals) = (serial.params.table::<i32>(WORD_TOPIC), serial.params.table::<i32>(TOTALS));
     let weight = |k: usize| {
@@ -236,7 +239,7 @@ fn assert_conserved(serial: &Serial<Lda>, topics: usize) {
     let mut expected = vec![vec![0; topics]; counts.rows()];
     for (block, local) in serial.blocks().iter().zip(&serial.locals) {
         let documents = documents(block).unwrap();
-        let mut assigned = local.topics.iter();
+        let mut assigned = local.cells[0].topics.iter();
         for (word, count) in documents.words.iter().zip(&documents.counts) {
             assigned
                 .by_ref()
@@ -287,9 +290,9 @@ fn fixed_metrics(data: Data, config: &Config, topics: &[u16]) -> Vec<(&'static s
     for (table, replica) in serial.algorithm.tables().into_iter().zip(&mut serial.params.replicas) {
         *replica = dunlin::table::Replica::new(table, false);
     }
-    serial.locals[0].topics = topics.to_vec();
+    serial.locals[0].cells[0].topics = topics.to_vec();
     let (block, local) = (&serial.blocks()[0].clone(), &serial.locals[0]);
-    serial.algorithm.count(documents(block).unwrap(), local, &mut serial.params);
+    serial.algorithm.count(documents(block).unwrap(), &local.cells[0], &mut serial.params);
     serial.metrics(None)
 }
 
@@ -393,5 +396,38 @@ fn reuters_reaches_the_python_package_on_one_two_and_four_lanes() {
         let loglik = metric(&serial.metrics(None), "train_loglik");
         let difference = (loglik + 672_761.0) / 672_761.0;
         assert!(difference.abs() < tolerance, "{lanes} lanes, seed 1: {loglik}, off by {difference:.4}");
+    }
+}
+
+/// A run under `rotation` with three lanes.
+fn rotated(config: &Config, workers: usize, seed: u64) -> dunlin::event::Outcome {
+    let source = Source::new(data(&themes(90, 60, 4), 60, 6), Some(data(&themes(20, 60, 5), 60, 2)));
+    let run = crate::run("lda", "documents").expect("known");
+    let mut run = dunlin::run::Run { workers, lanes: 3, strategy: StrategySpec::Rotation, seed, ..run };
+    run.settings = serde_json::to_value(config).expect("a value");
+    run.stop.epochs = 60;
+    crate::train(&Cluster::Threads(workers), &run, &source).expect("trained")
+}
+
+#[test]
+fn word_blocks_go_round_to_the_same_bits_on_any_number_of_workers() {
+    for (topics, sampler) in [(20, Sampler::Dense), (40, Sampler::Sparse)] {
+        let config = config(topics, sampler);
+        let first = rotated(&config, 1, 1);
+        let (error, count) = first.report.merge_error["totals"];
+        assert!(error > 0.0 && error < 0.5 * count as f64, "{error} over {count} laps and lanes");
+        for workers in [2, 3] {
+            assert_eq!(rotated(&config, workers, 1).metrics, first.metrics, "{workers} workers");
+        }
+        // The same collapsed posterior as with all words at hand.
+        let (mut mean, mut alone) = (0.0, 0.0);
+        for seed in 1..=6 {
+            mean += rotated(&config, 1, seed).metrics["train_loglik_per_token"] / 6.0;
+            let mut serial =
+                Serial::<Lda>::new(&config, data(&themes(90, 60, 4), 60, 6), 1, 1, seed).unwrap();
+            (0..60).for_each(|_| serial.epoch().expect("finite"));
+            alone += metric(&serial.metrics(None), "train_loglik_per_token") / 6.0;
+        }
+        assert!((mean - alone).abs() < 0.05, "{sampler:?}: {mean}, alone {alone}");
     }
 }

@@ -59,6 +59,10 @@ pub(crate) fn facts(record: &Record) -> Vec<(String, String)> {
         fact("peak memory, MB", format!("{:.1}", outcome.peak_rss_mb));
     }
     fact("seconds blocked, all workers", format!("{:.3}", record.report.blocked_seconds));
+    for (table, error) in record.report.mean_merge_errors() {
+        let text = format!("{:.4} % at the end of a lap, mean over lanes and laps", 100.0 * error);
+        fact(&format!("error of merged {table}"), text);
+    }
     fact("bytes sent", format!("{}B", quantity(record.bytes_sent as f64)));
     if record.resumes > 0 {
         let times = plural(record.resumes, "time");
