@@ -69,6 +69,11 @@ pub struct Unit<'a> {
 }
 
 impl Unit<'_> {
+    /// True at the last visit of an epoch to the lane; always where all rows are at hand.
+    pub fn is_last_visit(&self) -> bool {
+        self.visit + 1 >= self.visits
+    }
+
     /// The random stream of this block, epoch and row block for `purpose`: the same whichever worker or lane asks.
     pub fn rng(&self, purpose: &str) -> Stream {
         let keys = [u64::from(self.block.id), self.epoch as u64, self.row_block as u64];
@@ -124,6 +129,10 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// Blocks that the data of a lane are cut into unless the user says how many; `None` leaves it to the engine.
     /// A model that works on all rows of a lane together wants one.
     const BLOCKS_PER_LANE: Option<usize> = None;
+    /// True if, under `rotation`, it measures with the rows of one row block at hand
+    /// ([`Algorithm::measure_visit`], [`Algorithm::measure_rows`]), and `metrics` reads no table that rotates. Such tables
+    /// are never whole in one place while training, so that the model may be larger than a worker.
+    const MEASURES_BY_LAP: bool = false;
     /// What to change when the loss explodes.
     const DIVERGED_ADVICE: &'static str = "use more --clocks-per-epoch or fewer --lanes";
     /// What it tells about its settings, tables and metrics.
@@ -196,12 +205,27 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// `None` for a test block.
     fn measure(&self, block: &Block, params: &Params, local: Option<&Self::Local>, sums: &mut Sums);
 
-    /// The same for one cell of a block, where `rotation` has cut the data along their columns: called for every cell in
-    /// turn, with all rows of all tables at hand. Measures of whole rows of data are added once, at the first visit; by
-    /// default every cell is measured as a block.
-    fn measure_cell(&self, unit: &Unit, params: &Params, local: Option<&Self::Local>, sums: &mut Sums) {
+    /// The same for one visit of a row block to a block of data under `rotation`: called for all of them in turn, for
+    /// test blocks too. `seen` is the block's own and empty at the first visit: for what can only be told once all row
+    /// blocks have been (the largest of all classes' scores); it ends with [`Unit::is_last_visit`]. By default every
+    /// cell is measured as a block.
+    ///
+    /// With [`Algorithm::MEASURES_BY_LAP`] only the rows of [`Unit::row_block`] are at hand, else all rows.
+    fn measure_visit(
+        &self,
+        unit: &Unit,
+        params: &Params,
+        local: Option<&Self::Local>,
+        _seen: &mut Vec<f32>,
+        sums: &mut Sums,
+    ) {
         self.measure(unit.block, params, local, sums);
     }
+
+    /// Adds the measures of the rows of the tables that are at hand (a penalty on the parameters), each row once: under
+    /// `rotation` with [`Algorithm::MEASURES_BY_LAP`] once for every row block, elsewhere once for all rows. They
+    /// come to `metrics` among the sums over the training data.
+    fn measure_rows(&self, _params: &Params, _sums: &mut Sums) {}
 
     /// Metrics from the sums over all training blocks and, if there are any, all test blocks, e.g.
     /// `("train_objective", ..)`, `("test_rmse", ..)`. Called on every rank with the same sums; may read the

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use twox_hash::XxHash3_64;
 
 /// Version of the format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -103,7 +103,7 @@ pub struct FileEntry {
 pub struct LaneState {
     /// Local state by block, encoded.
     pub locals: Vec<(u32, Vec<u8>)>,
-    /// Rows of tables on the example axis: table, first row, the numbers with padding.
+    /// Rows of tables that are nowhere whole, on the example axis or spread: table, first row, the numbers with padding.
     pub rows: Vec<(u16, u64, Vec<u8>)>,
 }
 
@@ -230,33 +230,34 @@ impl Found {
         &self.folder
     }
 
-    /// Sets the shared tables.
+    /// Sets the shared tables, those on an axis that `keep` picks.
     ///
     /// # Errors
     /// [`Error::Damaged`] naming file and table.
-    pub fn load_tables(&self, params: &mut Params) -> Result<()> {
+    pub fn load_tables(&self, params: &mut Params, keep: impl Fn(Axis) -> bool) -> Result<()> {
         let bytes = self.file(TABLES)?;
         let place = self.folder.join(TABLES);
         saved::from_bytes(&bytes, &place.display().to_string(), params, |replica| {
-            replica.spec.axis != Axis::Example
+            replica.spec.axis != Axis::Example && keep(replica.spec.axis)
         })
     }
 
-    /// The state of lane `lane`, whose example rows are put into `params`.
+    /// The state of lane `lane`, whose rows are given to `put`: table, first row, numbers with padding; false if they
+    /// do not fit.
     ///
     /// # Errors
     /// [`Error::Damaged`] naming the file.
-    pub fn load_lane(&self, lane: usize, params: &mut Params) -> Result<LaneState> {
+    pub fn load_lane(
+        &self,
+        lane: usize,
+        mut put: impl FnMut(usize, usize, Vec<u8>) -> bool,
+    ) -> Result<LaneState> {
         let name = lane_file(lane);
         let damaged = |what: String| Error::Damaged(format!("{}: {what}", self.folder.join(&name).display()));
         let mut state: LaneState =
             postcard::from_bytes(&self.file(&name)?).map_err(|e| damaged(e.to_string()))?;
         for (table, first, bytes) in std::mem::take(&mut state.rows) {
-            let fits = params
-                .replicas
-                .get_mut(usize::from(table))
-                .is_some_and(|r| r.set_row_bytes(first as usize, &bytes));
-            if !fits {
+            if !put(usize::from(table), first as usize, bytes) {
                 return Err(damaged(format!("rows from {first} on do not fit table {table}")));
             }
         }

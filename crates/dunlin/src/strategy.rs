@@ -219,7 +219,7 @@ pub trait Strategy: Send {
     ) -> Result<()>;
 
     /// Called on all workers once their lanes have all done `clock` clocks: makes the tables complete, and the
-    /// same bits on every worker.
+    /// same bits on every worker; those that are spread over the workers for good stay so.
     ///
     /// # Blocking
     /// On all workers.
@@ -227,6 +227,22 @@ pub trait Strategy: Send {
     /// # Errors
     /// As `next`.
     fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()>;
+
+    /// After [`Strategy::drain`]: makes tables that are spread over the workers complete on rank 0.
+    ///
+    /// # Blocking
+    /// Rank 0, on all workers.
+    ///
+    /// # Errors
+    /// As `next`.
+    fn collect(&mut self, _comm: &mut Comm, _params: &mut Params, _clock: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// After [`Strategy::drain`]: the rows of spread tables that `lane` has: table, first row, numbers with padding.
+    fn spread_rows(&self, _lane: usize) -> Vec<(usize, usize, &[u8])> {
+        Vec::new()
+    }
 
     /// Seconds spent waiting for other lanes so far: asked at every task, where a whole report would be copied.
     fn blocked_seconds(&self) -> f64;

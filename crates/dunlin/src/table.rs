@@ -193,31 +193,48 @@ impl Replica {
 
     /// Sets rows `rows` to the table's start; each depends on (seed, table, row) alone.
     pub fn initialise(&mut self, table: usize, seed: u64, rows: std::ops::Range<usize>) {
-        let (stride, width, init) = (self.spec.stride(), self.spec.width, self.spec.init);
-        if init == Init::Zero {
+        self.spec.start(table, seed, rows, self.first, &mut self.values);
+    }
+}
+
+impl TableSpec {
+    /// Rows `rows` of this table, which is number `table`, as they start.
+    pub fn started(&self, table: usize, seed: u64, rows: std::ops::Range<usize>) -> Storage {
+        let mut values = Storage::zeroed(self.element, rows.len() * self.stride());
+        self.start(table, seed, rows.clone(), rows.start, &mut values);
+        values
+    }
+
+    fn start(
+        &self,
+        table: usize,
+        seed: u64,
+        rows: std::ops::Range<usize>,
+        first: usize,
+        values: &mut Storage,
+    ) {
+        if self.init == Init::Zero {
             return;
         }
         let stream = |row: usize| crate::rng::stream(seed, "init", &[table as u64, row as u64]);
-        match &mut self.values {
-            Storage::F32(lines) => start_rows(lines.as_mut_slice(), rows, stride, width, init, stream),
-            Storage::F64(lines) => start_rows(lines.as_mut_slice(), rows, stride, width, init, stream),
-            Storage::I32(lines) => start_rows(lines.as_mut_slice(), rows, stride, width, init, stream),
+        let places = rows.map(|row| (row - first, stream(row)));
+        match values {
+            Storage::F32(lines) => start_rows(lines.as_mut_slice(), self, places),
+            Storage::F64(lines) => start_rows(lines.as_mut_slice(), self, places),
+            Storage::I32(lines) => start_rows(lines.as_mut_slice(), self, places),
         }
     }
 }
 
-/// Draws the first `width` numbers of every row of `rows`, each row from its own stream.
+/// Draws the numbers of rows, each at its place from its own stream.
 fn start_rows<T: Element>(
     values: &mut [T],
-    rows: std::ops::Range<usize>,
-    stride: usize,
-    width: usize,
-    init: Init,
-    stream: impl Fn(usize) -> crate::rng::Stream,
+    spec: &TableSpec,
+    places: impl Iterator<Item = (usize, crate::rng::Stream)>,
 ) {
-    for row in rows {
-        let mut rng = stream(row);
-        let numbers = &mut values[row * stride..][..width];
+    let (stride, width, init) = (spec.stride(), spec.width, spec.init);
+    for (place, mut rng) in places {
+        let numbers = &mut values[place * stride..][..width];
         match init {
             Init::Zero => numbers.fill(T::zeroed()),
             Init::Uniform { scale } => {

@@ -7,6 +7,7 @@
 
 mod ends;
 mod halt;
+mod measure;
 mod plan;
 mod source;
 mod synchronise;
@@ -24,7 +25,7 @@ use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
 use crate::strategy::rotation::{self, Rotation};
 use crate::strategy::solo::Solo;
 use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
-use crate::table::{Axis, Init, Params, Replica};
+use crate::table::{Axis, Init, Params, Replica, Storage};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Comm, Message, Time};
 use halt::{Halt, Leave};
@@ -115,7 +116,7 @@ fn serve<A: Algorithm>(algorithm: &A, run: &Run, comm: &mut Comm) -> Result<Outc
     let clock: u64 = comm.recv(CONTROL, Some(0), "the start of the run")?.head()?;
     let mut params = make_tables(algorithm, run, 0..0);
     if let Some((found, _)) = resumed(run)? {
-        found.load_tables(&mut params)?;
+        found.load_tables(&mut params, |_| true)?;
     }
     let shards = place_shards(&params, run.workers..comm.size());
     install_shards(&run.strategy, comm, &params, run.workers, run.lanes, &shards, clock);
@@ -132,12 +133,21 @@ fn resumed(run: &Run) -> Result<Option<(Found, Vec<String>)>> {
     }
 }
 
-/// All tables, started; of those on the example axis only `rows`.
+/// True if the tables that go round are never whole in one place.
+fn is_spread<A: Algorithm>(run: &Run) -> bool {
+    run.rotates() && A::MEASURES_BY_LAP
+}
+
+/// All tables, started; of those on the example axis only `rows`, and nothing of those that are spread.
 fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Params {
     let replicas = algorithm.tables().into_iter().enumerate().map(|(table, spec)| {
         let example = spec.axis == Axis::Example;
         let goes_round = run.strategy == StrategySpec::Rotation && rotation::rotates(spec.axis);
         let mut replica = Replica::new(spec, run.lanes > 1 && !example && !goes_round);
+        if goes_round && is_spread::<A>(run) {
+            replica.values = Storage::zeroed(replica.spec.element, 0);
+            return replica;
+        }
         let rows = if example { rows.clone() } else { 0..replica.spec.rows };
         if replica.tracked {
             replica.map();
@@ -167,6 +177,10 @@ struct Worker<'a, A: Algorithm> {
     rounds: u64,
     /// The ranges of rows that go round; none unless the strategy is `rotation`.
     row_blocks: Vec<Range<usize>>,
+    /// Clocks of laps that measured and trained nothing; the strategy counts them.
+    measured: u64,
+    /// Rows of spread tables that a checkpoint had: by table and first row.
+    found_rows: BTreeMap<(usize, usize), Vec<u8>>,
     /// To be told once the run has been announced.
     warning: Option<String>,
     /// The last synchronisation point.
@@ -198,7 +212,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let Plan { clocks_per_epoch, row_blocks, cuts_data, warning } = Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let cells = cuts_data.then_some(&row_blocks[..]);
-        let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, cells));
+        let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, cells, is_spread::<A>(run)));
         let lanes: Vec<Lane<A::Local>> = lanes.collect::<Result<_>>()?;
         if !comm.shares_memory() && !comm.is_simulated() {
             source.forget();
@@ -223,6 +237,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             clocks_per_epoch,
             rounds,
             row_blocks,
+            measured: 0,
+            found_rows: BTreeMap::new(),
             warning,
             at: Position { seconds: initialised, ..Position::default() },
             running_since: Time(0),
@@ -251,6 +267,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let clock = if found.is_some() { self.clock_of(self.at) } else { 0 };
         self.clocks.clocks.fill(clock);
         self.strategy = self.make_strategy()?;
+        self.found_rows.clear();
         // Merged tables are the same everywhere only at the end of a lap.
         let step = self.row_blocks.len() as u64;
         self.halt = Halt::install(self.comm, self.run.workers, clock, step);
@@ -297,6 +314,29 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.rounds + (position.epochs * self.clocks_per_epoch + position.clock) as u64
     }
 
+    fn make_rotation(&mut self, clock: u64) -> Result<Rotation> {
+        let (params, found) = (&self.params, &mut self.found_rows);
+        let mut start = |table: usize, rows: Range<usize>| {
+            let spec = &params.replicas[table].spec;
+            match found.remove(&(table, rows.start)) {
+                None => Ok(spec.started(table, self.run.seed, rows)),
+                Some(bytes) if bytes.len() == rows.len() * spec.bytes_per_row() => {
+                    Ok(Storage::from_buffer(spec.element, Buffer::from(&bytes[..])))
+                }
+                Some(bytes) => Err(Error::Damaged(format!(
+                    "checkpoint: {} bytes for rows {} to {} of table {}",
+                    bytes.len(),
+                    rows.start,
+                    rows.end,
+                    spec.name
+                ))),
+            }
+        };
+        let spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>> =
+            if is_spread::<A>(self.run) { Some(&mut start) } else { None };
+        Rotation::new(params, self.run.workers, &self.clocks, self.row_blocks.clone(), clock, spread)
+    }
+
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {
         let run = self.run;
         if run.lanes == 1 {
@@ -307,8 +347,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             return Ok(Box::new(AllReduce::new(&self.params, &self.clocks, clock)));
         }
         if run.strategy == StrategySpec::Rotation {
-            let row_blocks = self.row_blocks.clone();
-            return Ok(Box::new(Rotation::new(&self.params, run.workers, &self.clocks, row_blocks, clock)));
+            return Ok(Box::new(self.make_rotation(clock)?));
         }
         let servers = if self.comm.rank() == 0 { run.workers..self.comm.size() } else { 0..0 };
         for server in servers.clone() {
@@ -332,7 +371,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
 
     /// Works until all lanes of the run have done `until` clocks, or as many as they agree on if there is a reason to
     /// stop before, and the tables are complete; gives the clocks done.
-    fn run_to(&mut self, mut until: u64) -> Result<u64> {
+    fn run_to(&mut self, until: u64) -> Result<u64> {
+        let mut until = until + self.measured;
         loop {
             self.look_around()?;
             let start = self.comm.now();
@@ -359,7 +399,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             }
         }
         self.strategy.drain(self.comm, &mut self.params, until)?;
-        Ok(until)
+        Ok(until - self.measured)
     }
 
     /// Between two clocks: is there a reason to stop, and is a checkpoint complete?
@@ -370,7 +410,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let limit = self.run.stop.seconds.is_some_and(|limit| seconds >= limit);
             limit || self.is_checkpoint_due(seconds)
         };
-        let is_begun = self.clocks.slowest().is_some_and(|(_, clock)| clock >= self.rounds);
+        let is_begun = self.clocks.slowest().is_some_and(|(_, clock)| clock - self.measured >= self.rounds);
         if is_begun && (is_late || INTERRUPTED.load(Ordering::Relaxed)) {
             self.halt.ask(self.comm)?;
         }
@@ -379,7 +419,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
 
     /// The next clock of `lane`.
     fn work(&mut self, lane: usize, row_block: usize) -> Result<()> {
-        let clock = *self.clocks.clock_mut(lane);
+        let begun = *self.clocks.clock_mut(lane);
+        let clock = begun - self.measured;
         let start = self.comm.now();
         let rows = match self.row_blocks.len() {
             0 => String::new(),
@@ -394,7 +435,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.slow_down(clock, worked);
         let end = self.comm.now();
         self.times.compute_seconds += end.since(start).as_secs_f64();
-        self.strategy.done(self.comm, &mut self.params, lane, clock, sums)?;
+        self.strategy.done(self.comm, &mut self.params, lane, begun, sums)?;
         *self.clocks.clock_mut(lane) += 1;
         self.times.exchange_seconds += self.comm.now().since(end).as_secs_f64();
         self.progress(clock);

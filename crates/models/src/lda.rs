@@ -237,7 +237,14 @@ impl Algorithm for Lda {
     }
 
     /// Documents are whole in the local state: at the first visit their part is added for all cells.
-    fn measure_cell(&self, unit: &Unit, params: &Params, local: Option<&Assignments>, sums: &mut Sums) {
+    fn measure_visit(
+        &self,
+        unit: &Unit,
+        params: &Params,
+        local: Option<&Assignments>,
+        _: &mut Vec<f32>,
+        sums: &mut Sums,
+    ) {
         if unit.visit == 0 {
             self.measure(unit.block, params, local, sums);
         }

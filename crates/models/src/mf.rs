@@ -223,6 +223,8 @@ impl Algorithm for Mf {
     const ABOUT: &'static str = "matrix factorisation with biases, by stochastic gradient descent";
     const DATA: Kind = Kind::Ratings;
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
+    /// A rating needs one item's row.
+    const MEASURES_BY_LAP: bool = true;
     const DETAILS: &'static dunlin::details::Details = &crate::details::MF;
     type Config = Config;
     type Local = ();

@@ -96,9 +96,10 @@ impl Block {
     }
 }
 
-/// The range that has `column`; as many as there are if none has.
+/// The range that has `column`; the last one for a column beyond all, as test data have.
 fn cell_of(ranges: &[Range<usize>], column: u32) -> usize {
-    ranges.partition_point(|range| range.end <= column as usize)
+    let cell = ranges.partition_point(|range| range.end <= column as usize);
+    cell.min(ranges.len().saturating_sub(1))
 }
 
 /// Gives every entry of a row, from `bounds[0]` to `bounds[1]`, to the cell of its column.

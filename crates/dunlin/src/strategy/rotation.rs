@@ -96,21 +96,25 @@ pub struct Rotation {
     laps: u64,
     /// Copies of row blocks for a synchronisation point: clock, place in `rotating`, row block.
     copies: Vec<(u64, usize, usize, Arc<Buffer>)>,
-    /// True while the tables are whole, after a synchronisation point.
-    whole: bool,
+    /// True while the tables are as a synchronisation point wants them.
+    drained: bool,
+    /// True if rotating tables are never whole in one place.
+    spread: bool,
     report: Report,
 }
 
 impl Rotation {
-    /// For the tables `params`, complete on every worker, of a run whose lanes have all done `clock` clocks.
-    /// `row_blocks` are the ranges of rows, blocks_per_lane x lanes of them.
+    /// For the tables `params` of a run whose lanes have all done `clock` clocks. `row_blocks` are the ranges of rows,
+    /// blocks_per_lane x lanes of them. `spread` makes the rows that it is asked for, if the rotating tables are not in
+    /// `params`, and never are to be; `None` if they are, complete on every worker.
     pub fn new(
         params: &Params,
         workers: usize,
         lanes: &Lanes,
         row_blocks: Vec<Range<usize>>,
         clock: u64,
-    ) -> Rotation {
+        spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>>,
+    ) -> Result<Rotation> {
         let tables = |wanted: fn(Axis) -> bool| -> Vec<usize> {
             (0..params.replicas.len()).filter(|table| wanted(params.replicas[*table].spec.axis)).collect()
         };
@@ -140,20 +144,25 @@ impl Rotation {
             arrived: Vec::new(),
             laps,
             copies: Vec::new(),
-            whole: true,
+            drained: true,
+            spread: spread.is_some(),
             report: Report::default(),
+        };
+        let mut cut = |table: usize, rows: Range<usize>| {
+            let replica = &params.replicas[table];
+            Ok(Storage::from_buffer(replica.spec.element, Buffer::from(replica.row_bytes(rows))))
+        };
+        let make: &mut dyn FnMut(usize, Range<usize>) -> Result<Storage> = match spread {
+            Some(make) => make,
+            None => &mut cut,
         };
         for (lane, clock) in rotation.due(clock) {
             let rows = rotation.row_blocks[rotation.row_block(lane, clock)].clone();
-            let cut = |table: &usize| {
-                let replica = &params.replicas[*table];
-                let numbers = Buffer::from(replica.row_bytes(rows.clone()));
-                Some(Storage::from_buffer(replica.spec.element, numbers))
-            };
-            let held = rotation.rotating.iter().map(cut).collect();
+            let held = rotation.rotating.iter().map(|table| make(*table, rows.clone()).map(Some));
+            let held = held.collect::<Result<_>>()?;
             rotation.held.insert((lane, clock), held);
         }
-        rotation
+        Ok(rotation)
     }
 
     /// The row block that `lane` visits at `clock`.
@@ -202,7 +211,7 @@ impl Rotation {
     }
 
     fn enter(&mut self, params: &mut Params, lane: usize, clock: u64) {
-        self.whole = false;
+        self.drained = false;
         let row_block = self.row_block(lane, clock);
         let held = self.held.remove(&(lane, clock)).unwrap_or_default();
         for (table, values) in self.rotating.iter().zip(held) {
@@ -301,6 +310,44 @@ impl Rotation {
         self.take_in(message?, params)
     }
 
+    /// Copies of the row blocks that are here once all lanes have done `clock` clocks, for `workers` and for this one.
+    fn send_copies(&mut self, comm: &mut Comm, workers: &[usize], clock: u64) -> Result<()> {
+        for (lane, visit) in self.due(clock) {
+            let row_block = self.row_block(lane, visit);
+            for (place, values) in self.held[&(lane, visit)].iter().enumerate() {
+                let body = Arc::new(Buffer::from(values.as_ref().map(Storage::bytes).unwrap_or_default()));
+                let (table, row_block) = (self.rotating[place] as u16, row_block as u32);
+                let head = Packet::Copy { clock, table, row_block };
+                for worker in workers {
+                    comm.send(*worker, ROTATION, Message::shared(&head, body.clone()))?;
+                }
+                self.copies.push((clock, place, row_block as usize, body));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the copies of all row blocks and makes the tables whole.
+    fn take_copies(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
+        while self.copies.iter().filter(|copy| copy.0 == clock).count()
+            < self.rotating.len() * self.row_blocks.len()
+        {
+            self.wait(comm, params, "copies of row blocks at a synchronisation point")?;
+        }
+        for table in &self.rotating {
+            let replica = &mut params.replicas[*table];
+            replica.first = 0;
+            replica.values = Storage::zeroed(replica.spec.element, replica.spec.rows * replica.spec.stride());
+        }
+        for (_, place, row_block, body) in self.copies.extract_if(.., |copy| copy.0 == clock) {
+            let replica = &mut params.replicas[self.rotating[place]];
+            if !replica.set_row_bytes(self.row_blocks[row_block].start, body.bytes()) {
+                return Err(Error::Data(format!("rows of table {} do not fit", replica.spec.name)));
+            }
+        }
+        Ok(())
+    }
+
     /// Whom the lane that is furthest behind waits for.
     fn waits_for(&self, lanes: &Lanes) -> String {
         let Some((lane, clock)) = lanes.slowest() else { return "nothing".into() };
@@ -350,11 +397,11 @@ impl Strategy for Rotation {
     }
 
     fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
-        if self.whole {
+        if self.drained {
             return Ok(()); // nobody has done anything since, and a second copy would be taken for one of the first
         }
-        let due = self.due(clock);
         let lap = self.lap_of(clock);
+        let due = self.due(clock);
         while let Some((lane, visit)) = due.iter().find(|(lane, visit)| !self.is_held(*lane, *visit)) {
             let what = self.visit_words(*lane, *visit);
             self.wait(comm, params, &what)?;
@@ -363,36 +410,38 @@ impl Strategy for Rotation {
             let what = format!("the end of lap {} on all lanes", self.laps);
             self.wait(comm, params, &what)?;
         }
-        for (lane, visit) in due {
-            let row_block = self.row_block(lane, visit);
-            for (place, values) in self.held[&(lane, visit)].iter().enumerate() {
-                let body = Arc::new(Buffer::from(values.as_ref().map(Storage::bytes).unwrap_or_default()));
-                let (table, row_block) = (self.rotating[place] as u16, row_block as u32);
-                let head = Packet::Copy { clock, table, row_block };
-                for worker in self.others(comm.rank()) {
-                    comm.send(worker, ROTATION, Message::shared(&head, body.clone()))?;
-                }
-                self.copies.push((clock, place, row_block as usize, body));
-            }
+        if !self.spread {
+            let others: Vec<usize> = self.others(comm.rank()).collect();
+            self.send_copies(comm, &others, clock)?;
+            self.take_copies(comm, params, clock)?;
         }
-        while self.copies.iter().filter(|copy| copy.0 == clock).count()
-            < self.rotating.len() * self.row_blocks.len()
-        {
-            self.wait(comm, params, "copies of row blocks at a synchronisation point")?;
-        }
-        for table in &self.rotating {
-            let replica = &mut params.replicas[*table];
-            replica.first = 0;
-            replica.values = Storage::zeroed(replica.spec.element, replica.spec.rows * replica.spec.stride());
-        }
-        for (_, place, row_block, body) in self.copies.extract_if(.., |copy| copy.0 == clock) {
-            let replica = &mut params.replicas[self.rotating[place]];
-            if !replica.set_row_bytes(self.row_blocks[row_block].start, body.bytes()) {
-                return Err(Error::Data(format!("rows of table {} do not fit", replica.spec.name)));
-            }
-        }
-        self.whole = true;
+        self.drained = true;
         Ok(())
+    }
+
+    fn collect(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
+        if !self.spread {
+            return Ok(());
+        }
+        let to: &[usize] = if comm.rank() == 0 { &[] } else { &[0] };
+        self.send_copies(comm, to, clock)?;
+        match comm.rank() {
+            0 => self.take_copies(comm, params, clock),
+            _ => Ok(self.copies.clear()),
+        }
+    }
+
+    fn spread_rows(&self, lane: usize) -> Vec<(usize, usize, &[u8])> {
+        if !self.spread {
+            return Vec::new();
+        }
+        let held = self.held.iter().filter(|((holder, _), _)| *holder == lane);
+        let rows = held.flat_map(|((lane, clock), tables)| {
+            let first = self.row_blocks[self.row_block(*lane, *clock)].start;
+            let with_numbers = self.rotating.iter().zip(tables);
+            with_numbers.filter_map(move |(table, values)| Some((*table, first, values.as_ref()?.bytes())))
+        });
+        rows.collect()
     }
 
     fn blocked_seconds(&self) -> f64 {

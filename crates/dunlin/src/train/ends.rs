@@ -1,12 +1,13 @@
 //! The beginning of a run and its end: what it goes on from, what is said of it, what came out.
 
-use super::Worker;
 use super::synchronise::Gathered;
+use super::{Worker, is_spread};
 use crate::algorithm::{Algorithm, Sums};
 use crate::checkpoint::{Found, LaneState, Position};
 use crate::event::{Event, Outcome, peak_rss_mb};
 use crate::run::Run;
-use crate::table::Replica;
+use crate::strategy::rotation::rotates;
+use crate::table::{Params, Replica};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Message};
 use std::collections::BTreeMap;
@@ -61,10 +62,17 @@ impl<A: Algorithm> Worker<'_, A> {
                 self.run.train, then.train
             )));
         }
-        found.load_tables(&mut self.params)?;
-        self.params.replicas.iter_mut().for_each(Replica::rebase);
+        self.restore_tables(found)?;
         for lane in &mut self.lanes {
-            let state = found.load_lane(lane.number, &mut self.params)?;
+            let (params, spread) = (&mut self.params, &mut self.found_rows);
+            let state = found.load_lane(lane.number, |table, first, bytes| {
+                let Some(replica) = params.replicas.get_mut(table) else { return false };
+                if rotates(replica.spec.axis) {
+                    spread.insert((table, first), bytes);
+                    return true;
+                }
+                replica.set_row_bytes(first, &bytes)
+            })?;
             let ids: Vec<u32> = lane.locals_by_block().map(|(block, _)| block).collect();
             for (index, block) in ids.into_iter().enumerate() {
                 let bytes = state.locals.iter().find(|(id, _)| *id == block).map(|(_, bytes)| bytes);
@@ -75,6 +83,34 @@ impl<A: Algorithm> Worker<'_, A> {
         }
         self.at = found.manifest.position;
         (self.saved, self.complete) = (self.at, Some(self.at));
+        Ok(())
+    }
+
+    /// The shared tables, which a run under another strategy may have kept whole, or spread over its lanes.
+    fn restore_tables(&mut self, found: &Found) -> Result<()> {
+        let (was_spread, is_spread) = (is_spread::<A>(&found.manifest.run), is_spread::<A>(self.run));
+        found.load_tables(&mut self.params, |axis| !((was_spread || is_spread) && rotates(axis)))?;
+        if is_spread && !was_spread {
+            let specs = self.params.replicas.iter().map(|replica| Replica::new(replica.spec.clone(), false));
+            let mut whole = Params { replicas: specs.collect(), lanes: 1 };
+            found.load_tables(&mut whole, rotates)?;
+            let turning = whole.replicas.iter().enumerate().filter(|(_, table)| rotates(table.spec.axis));
+            for (table, replica) in turning {
+                for rows in &self.row_blocks {
+                    let bytes = replica.row_bytes(rows.clone()).to_vec();
+                    self.found_rows.insert((table, rows.start), bytes);
+                }
+            }
+        }
+        if was_spread && !is_spread {
+            for lane in 0..self.run.lanes {
+                found.load_lane(lane, |table, first, bytes| match self.params.replicas.get_mut(table) {
+                    Some(replica) if rotates(replica.spec.axis) => replica.set_row_bytes(first, &bytes),
+                    replica => replica.is_some(),
+                })?;
+            }
+        }
+        self.params.replicas.iter_mut().for_each(Replica::rebase);
         Ok(())
     }
 
@@ -174,6 +210,8 @@ impl<A: Algorithm> Worker<'_, A> {
             peak_rss_mb_per_process,
             report,
         };
+        let clock = self.clock_of(self.at) + self.measured;
+        self.strategy.collect(self.comm, &mut self.params, clock)?;
         if self.comm.rank() == 0 {
             self.observer.finished(&self.params, self.source)?;
             self.observer.event(&Event::Ended { reason, outcome: Box::new(outcome.clone()) });

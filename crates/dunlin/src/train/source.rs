@@ -71,17 +71,13 @@ pub(super) struct Lane<L> {
     pub(super) cells: usize,
     /// One for each block.
     pub(super) locals: Vec<Option<L>>,
+    /// As `blocks`, in as many cells if they are measured by lap, else whole.
     pub(super) test: Vec<Block>,
+    pub(super) test_cells: usize,
     pub(super) rows: Range<usize>,
 }
 
 impl<L> Lane<L> {
-    /// Each block or cell with the number of the cell, and the local state of its block.
-    pub(super) fn with_locals(&self) -> impl Iterator<Item = (&Block, usize, &Option<L>)> {
-        let numbered = self.blocks.iter().enumerate();
-        numbered.map(|(at, block)| (block, at % self.cells, &self.locals[at / self.cells]))
-    }
-
     /// The number of each block, with its local state.
     pub(super) fn locals_by_block(&self) -> impl Iterator<Item = (u32, &Option<L>)> {
         self.blocks.iter().step_by(self.cells).map(|block| block.id).zip(&self.locals)
@@ -89,12 +85,13 @@ impl<L> Lane<L> {
 }
 
 /// Takes the blocks of `lane` out of the source and cuts them into cells, by the columns that `cells` has; `None`
-/// leaves them whole.
+/// leaves them whole. Test blocks are cut too if `cuts_test`.
 pub(super) fn take_lane<L>(
     source: &Source,
     lanes: usize,
     lane: usize,
     cells: Option<&[Range<usize>]>,
+    cuts_test: bool,
 ) -> Result<Lane<L>> {
     let take = |blocks: &Mutex<Vec<Option<Block>>>| {
         let mut blocks = lock(blocks);
@@ -102,12 +99,21 @@ pub(super) fn take_lane<L>(
         blocks[range].iter_mut().filter_map(Option::take).collect::<Vec<Block>>()
     };
     let mut blocks = take(&source.train);
-    let test = source.test.as_ref().map(take).unwrap_or_default();
+    let mut test = source.test.as_ref().map(take).unwrap_or_default();
     let rows = blocks.first().map_or(0, |b| b.first_row)..blocks.last().map_or(0, |b| b.end_row);
     let locals = blocks.iter().map(|_| None).collect();
+    let count = cells.map_or(1, <[_]>::len);
     if let Some(columns) = cells {
-        let cells: Result<Vec<Vec<Block>>> = blocks.into_iter().map(|block| block.cells(columns)).collect();
-        blocks = cells?.into_iter().flatten().collect();
+        let cut = |blocks: Vec<Block>| -> Result<Vec<Block>> {
+            let cells: Result<Vec<Vec<Block>>> =
+                blocks.into_iter().map(|block| block.cells(columns)).collect();
+            Ok(cells?.into_iter().flatten().collect())
+        };
+        blocks = cut(blocks)?;
+        if cuts_test {
+            test = cut(test)?;
+        }
     }
-    Ok(Lane { number: lane, blocks, cells: cells.map_or(1, <[_]>::len), locals, test, rows })
+    let test_cells = if cuts_test { count } else { 1 };
+    Ok(Lane { number: lane, blocks, cells: count, locals, test, test_cells, rows })
 }

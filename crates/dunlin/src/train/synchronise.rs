@@ -1,15 +1,14 @@
 //! Where all lanes have done the same clock: evaluate, tell, save, decide.
 
-use super::{INTERRUPTED, Worker};
-use crate::algorithm::{Algorithm, Sums, Unit};
+use super::{INTERRUPTED, Worker, is_spread};
+use crate::algorithm::Algorithm;
 use crate::checkpoint::{self, Done, LaneState, Manifest, Position, Writing};
 use crate::event::{Event, WorkerTimes, peak_rss_mb};
 use crate::run::Until;
 use crate::strategy::Report;
-use crate::strategy::allreduce::reduce_sums;
+use crate::strategy::rotation::rotates;
 use crate::table::Axis;
 use crate::{Error, Result, saved};
-use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Message};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -70,38 +69,6 @@ impl<A: Algorithm> Worker<'_, A> {
         self.check_divergence(&named)?;
         self.metrics = Some(named);
         Ok(metrics)
-    }
-
-    pub(super) fn evaluate(&mut self) -> Result<Vec<(&'static str, f64)>> {
-        let (mut train, mut test) = (Vec::new(), Vec::new());
-        for lane in &self.lanes {
-            let (mut on_train, mut on_test) = (Sums::default(), Sums::default());
-            for (block, cell, local) in lane.with_locals() {
-                let unit = Unit {
-                    block,
-                    epoch: self.at.epochs,
-                    clock: self.at.clock,
-                    lane: lane.number,
-                    lanes: self.run.lanes,
-                    row_block: cell,
-                    visit: cell,
-                    visits: lane.cells,
-                    seed: self.run.seed,
-                };
-                self.algorithm.measure_cell(&unit, &self.params, local.as_ref(), &mut on_train);
-            }
-            lane.test
-                .iter()
-                .for_each(|block| self.algorithm.measure(block, &self.params, None, &mut on_test));
-            train.push((Node::leaf(lane.number), on_train));
-            test.push((Node::leaf(lane.number), on_test));
-        }
-        let train = reduce_sums(self.comm, self.run.lanes, train)?;
-        let test = match self.source.test.is_some() {
-            true => Some(reduce_sums(self.comm, self.run.lanes, test)?),
-            false => None,
-        };
-        Ok(self.algorithm.metrics(&train, test.as_ref(), &self.params))
     }
 
     pub(super) fn gather_times(&mut self) -> Result<Gathered> {
@@ -205,11 +172,16 @@ impl<A: Algorithm> Worker<'_, A> {
                     postcard::to_stdvec(local).map_err(|e| Error::Damaged(format!("local state: {e}")))?;
                 locals.push((block, bytes));
             }
-            let state = LaneState { locals, rows: LaneState::take_rows(&self.params, lane.rows.clone()) };
+            let mut rows = LaneState::take_rows(&self.params, lane.rows.clone());
+            let spread = self.strategy.spread_rows(lane.number).into_iter();
+            rows.extend(spread.map(|(table, first, bytes)| (table as u16, first as u64, bytes.to_vec())));
+            let state = LaneState { locals, rows };
             parts.push(state.into_file(lane.number)?);
         }
         if self.comm.rank() == 0 {
-            let tables = saved::to_bytes(&self.params, |replica| replica.spec.axis != Axis::Example)?;
+            let is_spread = is_spread::<A>(self.run);
+            let here = |axis| axis != Axis::Example && !(is_spread && rotates(axis));
+            let tables = saved::to_bytes(&self.params, |replica| here(replica.spec.axis))?;
             parts.push((checkpoint::TABLES.into(), tables));
         }
         let manifest = Manifest::new(self.run, &self.source.fingerprint, self.at, self.clocks_per_epoch);

@@ -28,8 +28,8 @@ fn rotation(workers: usize, lanes: usize, rank: usize, clock: u64) -> (Rotation,
     let row_blocks = (0..count).map(|block| ROWS * block / count..ROWS * (block + 1) / count).collect();
     let hosted = share(lanes, workers, rank);
     let lanes = Lanes { total: lanes, clocks: vec![clock; hosted.len()], hosted };
-    let mut rotation = Rotation::new(&params, workers, &lanes, row_blocks, clock);
-    rotation.whole = false;
+    let mut rotation = Rotation::new(&params, workers, &lanes, row_blocks, clock, None).expect("held");
+    rotation.drained = false;
     (rotation, params)
 }
 
