@@ -21,6 +21,11 @@ const fn test_metric(name: &'static str, meaning: &'static str) -> MetricNote {
 /// Of [`crate::mf`].
 pub(crate) const MF: Details = Details {
     settings: &[
+        setting(
+            "solver",
+            "sgd or als",
+            "stochastic gradient descent, or alternating least squares: no step to choose, an epoch is one side",
+        ),
         setting("rank", "1 to 4096", "factors per user and item; 8, 16, 32, 64 and 128 are the fastest"),
         setting("rate", "above 0", "step of the gradient"),
         setting(

@@ -13,10 +13,12 @@
 //!
 //! A row holds the factors and then the bias, so that one fetch brings all.
 
+mod als;
 mod kernel;
 #[cfg(test)]
 mod tests;
 
+use als::{Layout, Sides};
 use dunlin::algorithm::{ANY_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Kind, Names, Ratings};
 use dunlin::isa::Isa;
@@ -26,6 +28,8 @@ use serde::{Deserialize, Serialize};
 
 const USERS: usize = 0;
 const ITEMS: usize = 1;
+/// For `solver=als`: sums over each item's ratings, and behind them how many ratings it has.
+const ITEM_SUMS: usize = 2;
 
 /// Tables up to this size together are taken to stay in cache.
 const CACHED_BYTES: usize = 4 << 20;
@@ -45,10 +49,22 @@ pub enum Schedule {
     Power,
 }
 
+/// How the factors are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solver {
+    /// Stochastic gradient descent.
+    Sgd,
+    /// Alternating least squares: users in even epochs, items in odd ones.
+    Als,
+}
+
 /// Settings of [`Mf`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// `sgd` or `als`; `als` has no step to choose, and in several lanes runs under `rotation`. Default `sgd`.
+    pub solver: Solver,
     /// Factors per user and item, 1 to 4096. Default 32; widths of 8, 16, 32, 64 and 128 are the fastest.
     pub rank: usize,
     /// Step of the gradient, above 0. Default 0.06.
@@ -72,6 +88,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            solver: Solver::Sgd,
             rank: 32,
             rate: 0.06,
             regularisation: 0.06,
@@ -170,6 +187,10 @@ impl Mf {
         (hottest as f64 / updates.max(1.0)).ceil() as usize
     }
 
+    fn layout(&self) -> Layout {
+        Layout::new(self.config.rank, self.config.bias)
+    }
+
     fn specs(&self) -> [TableSpec; 2] {
         let scale = self.config.scale / (self.config.rank as f64).sqrt();
         let start = Init::Uniform { scale };
@@ -227,7 +248,7 @@ impl Algorithm for Mf {
     const MEASURES_BY_LAP: bool = true;
     const DETAILS: &'static dunlin::details::Details = &crate::details::MF;
     type Config = Config;
-    type Local = ();
+    type Local = Sides;
 
     fn new(config: &Config, shape: &Shape) -> Result<Mf> {
         config.check()?;
@@ -245,11 +266,18 @@ impl Algorithm for Mf {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        self.specs().into()
+        let mut tables: Vec<TableSpec> = self.specs().into();
+        if self.config.solver == Solver::Als {
+            tables.push(TableSpec::new("item_sums", self.items, self.layout().width() + 1).working());
+        }
+        tables
     }
 
     fn clocks_per_epoch(&self, blocks: &[&Block], lanes: usize) -> usize {
         let of_lane = |lane| blocks[dunlin::serial::share(blocks.len(), lanes, lane)].iter().copied();
+        if self.config.solver == Solver::Als {
+            return 1;
+        }
         let hottest = (0..lanes).map(|lane| self.hottest_updates_per_epoch(of_lane(lane))).max();
         self.suggested_clocks(lanes, hottest.unwrap_or(0))
     }
@@ -258,6 +286,9 @@ impl Algorithm for Mf {
     /// product, and neighbours in a sorted order wait for one another through a shared row: within a group,
     /// ratings are shuffled. Beyond the cache the bound is memory: item rows are visited in order.
     fn arrange(&self, block: &mut Block, seed: u64) {
+        if self.config.solver == Solver::Als {
+            return;
+        }
         let (id, first_row, cached) = (u64::from(block.id), block.first_row, self.cached());
         let row_bytes = self.specs()[USERS].stride() * size_of::<f32>();
         let group = (GROUP_BYTES[usize::from(!cached)] / row_bytes).max(1);
@@ -278,7 +309,7 @@ impl Algorithm for Mf {
         ratings.ratings = order.iter().map(|at| ratings.ratings[*at as usize]).collect();
     }
 
-    fn begin(&self, unit: &Unit, _: &mut Params, _: Option<()>) -> Result<()> {
+    fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Sides>) -> Result<Sides> {
         let Some(ratings) = ratings(unit.block) else {
             return Err(Error::Data(format!("mf: block {} holds no ratings", unit.block.id)));
         };
@@ -290,12 +321,32 @@ impl Algorithm for Mf {
                 unit.block.id, self.users, self.items
             )));
         }
-        Ok(())
+        let local = local.unwrap_or_default();
+        if self.config.solver == Solver::Als {
+            if unit.lanes > 1 && unit.visits == 1 {
+                return Err(Error::Usage(
+                    "mf: solver=als in several lanes needs an item's row in one place: use --strategy rotation, or --lanes 1"
+                        .into(),
+                ));
+            }
+            let (mut sums, total) = (params.table_mut::<f32>(ITEM_SUMS), self.layout().width());
+            ratings.items.iter().for_each(|item| sums.row_mut(*item as usize)[total] += 1.0);
+        }
+        Ok(local)
     }
 
     /// Adds `squared_error` (each before its own update) and `ratings`.
-    fn step(&self, unit: &Unit, params: &mut Params, _: &mut (), sums: &mut Sums) -> Result<()> {
+    fn step(&self, unit: &Unit, params: &mut Params, local: &mut Sides, sums: &mut Sums) -> Result<()> {
         let Some(ratings) = ratings(unit.block) else { return Ok(()) };
+        if self.config.solver == Solver::Als {
+            let (user_sums, orders) = local.orders(unit, ratings);
+            match unit.epoch % 2 {
+                0 => self.solve_users(unit, ratings, params, (user_sums, orders)),
+                _ => self.solve_items(ratings, params, &orders[ITEMS]),
+            }
+            sums.add("ratings", ratings.ratings.len() as f64);
+            return Ok(());
+        }
         let rate = self.config.rate_at(unit.epoch);
         let pass = Pass {
             users: &ratings.users,
@@ -323,7 +374,7 @@ impl Algorithm for Mf {
         Ok(())
     }
 
-    fn measure(&self, block: &Block, params: &Params, local: Option<&()>, sums: &mut Sums) {
+    fn measure(&self, block: &Block, params: &Params, local: Option<&Sides>, sums: &mut Sums) {
         let Some(ratings) = ratings(block) else { return };
         let model = self.model(params);
         let (low, high) = self.range;

@@ -370,3 +370,44 @@ fn the_same_seed_gives_the_same_bits() {
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
 }
+
+/// A run of `solver=als`.
+fn als(workers: usize, lanes: usize, epochs: usize) -> dunlin::event::Outcome {
+    let source = dunlin::train::Source::new(synthetic(90, 40, 12, 12, 3), None);
+    let strategy = dunlin::strategy::StrategySpec::Rotation;
+    let run = crate::run("mf", "ratings").expect("known");
+    let mut run = dunlin::run::Run { workers, lanes, strategy, ..run };
+    run.settings =
+        serde_json::to_value(Config { solver: Solver::Als, rank: 4, ..Config::default() }).unwrap();
+    run.stop.epochs = epochs;
+    crate::train(&dunlin::comm::Cluster::Threads(workers), &run, &source).expect("trained")
+}
+
+#[test]
+fn least_squares_lower_the_objective_in_every_epoch_and_end_where_descent_does() {
+    let mut before = f64::INFINITY;
+    for epochs in 1..8 {
+        let now = als(1, 1, epochs).metrics["train_objective"];
+        assert!(now < before, "epoch {epochs}: {now} after {before}");
+        before = now;
+    }
+    let least = als(1, 1, 60).metrics["train_objective"];
+    let config = Config { rank: 4, rate: 0.05, decay: 0.05, ..Config::default() };
+    let mut serial = Serial::<Mf>::new(&config, synthetic(90, 40, 12, 12, 3), 1, 1, 1).unwrap();
+    (0..400).for_each(|_| serial.epoch().unwrap());
+    let descent = serial.metrics(None).iter().find(|(name, _)| *name == "train_objective").unwrap().1;
+    assert!(least < descent * 1.02, "{least}, by descent {descent}");
+}
+
+#[test]
+fn least_squares_go_round_to_the_same_bits_and_need_rotation() {
+    let (alone, first) = (als(1, 1, 20), als(1, 3, 20));
+    assert_eq!(als(2, 3, 20).metrics, first.metrics);
+    assert_eq!(als(3, 3, 20).metrics, first.metrics);
+    // Sums are added in another order on one lane.
+    let [one, three] = [&alone, &first].map(|outcome| outcome.metrics["train_objective"]);
+    assert!((one / three - 1.0).abs() < 1e-4, "{one} and {three}");
+    let config = Config { solver: Solver::Als, rank: 4, ..Config::default() };
+    let error = Serial::<Mf>::new(&config, synthetic(90, 40, 12, 12, 3), 3, 1, 1).err().expect("refused");
+    assert!(error.to_string().contains("use --strategy rotation"), "{error}");
+}
