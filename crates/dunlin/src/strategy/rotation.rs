@@ -427,7 +427,10 @@ impl Strategy for Rotation {
         self.send_copies(comm, to, clock)?;
         match comm.rank() {
             0 => self.take_copies(comm, params, clock),
-            _ => Ok(self.copies.clear()),
+            _ => {
+                self.copies.clear();
+                Ok(())
+            }
         }
     }
 

@@ -408,6 +408,6 @@ fn least_squares_go_round_to_the_same_bits_and_need_rotation() {
     let [one, three] = [&alone, &first].map(|outcome| outcome.metrics["train_objective"]);
     assert!((one / three - 1.0).abs() < 1e-4, "{one} and {three}");
     let config = Config { solver: Solver::Als, rank: 4, ..Config::default() };
-    let error = Serial::<Mf>::new(&config, synthetic(90, 40, 12, 12, 3), 3, 1, 1).err().expect("refused");
+    let error = Serial::<Mf>::new(&config, synthetic(90, 40, 12, 12, 3), 3, 1, 1).expect_err("refused");
     assert!(error.to_string().contains("use --strategy rotation"), "{error}");
 }
