@@ -13,8 +13,10 @@ kos         docword.kos-train.txt, docword.kos-test.txt and their vocabularies: 
 mnist       mnist.train.svm (54,000 rows), mnist.test.svm (6,000 rows): pixels / 255, digits enough for f32
 digits      digits.SEED.{pairs.svm,npz} for seeds 1 to 10: rows 2r and 2r + 1 of pairs.svm are pair r, similar
             if their classes are equal; npz holds the standardised training and test rows and the pairs
-optima      optima.json: the optima of softmax regression on 20news (C = 10) and mnist (C = .01), by L-BFGS to a
-            tight tolerance; takes minutes
+lshtc       lshtc.train.svm, lshtc.test.svm: rdf.train and rdf.validation of LSHTC1-small, words in 3 pages or more
+lasso       lasso.svm: the made-up 1,000 x 10,000 of lasso.py, seed 1; riboflavin.svm
+optima      optima.json: the optima of softmax regression on 20news (C = 10), mnist (C = .01), lshtc (C = 1) and of
+            logistic regression on a9a (C = 1), by L-BFGS to a tight tolerance; takes minutes
 """
 import argparse
 import gzip
@@ -131,6 +133,49 @@ def digits(a, c):
                 f.write(f"{ya[row]} " + " ".join(f"{k + 1}:{v:.9g}" for k, v in enumerate(A[row]) if v) + "\n")
 
 
+def lshtc_split(a):
+    """(train, labels, test, labels) as logistic.py makes them with --test and --min-df 3."""
+    import numpy as np
+    from sklearn.datasets import load_svmlight_files
+    files = [os.path.join(a.data, "lshtc1-small", f"rdf.{part}.svm.gz") for part in ("train", "validation")]
+    X, y, T, z = load_svmlight_files(files)
+    columns = np.flatnonzero(np.bincount(X.tocsr().indices, minlength=X.shape[1]) >= 3)
+    return X.tocsr()[:, columns], y, T.tocsr()[:, columns], z
+
+
+def lshtc(a, c):
+    X, y, T, z = lshtc_split(a)
+    for name, A, b in (("train", X, y), ("test", T, z)):
+        write_svm(os.path.join(a.out, f"lshtc.{name}.svm"), A, b)
+
+
+def write_svm(path, X, y):
+    X.sort_indices()
+    with open(path, "w") as f:
+        for row, label in enumerate(y.tolist()):
+            s, e = X.indptr[row], X.indptr[row + 1]
+            pairs = zip(X.indices[s:e].tolist(), X.data[s:e].tolist())
+            f.write(f"{label:.17g} " + " ".join(f"{j + 1}:{v:.9g}" for j, v in pairs) + "\n")
+
+
+def lasso(a, c):
+    import numpy as np
+    import scipy.sparse as sp
+    n, d, s = 1000, 10000, 100
+    g = np.random.default_rng(1)                          # in the order in which lasso.py draws
+    X = g.normal(size=(n, d))
+    for j in range(1, d):
+        X[:, j] = 0.5 * X[:, j - 1] + np.sqrt(0.75) * X[:, j]
+    w = np.zeros(d)
+    w[g.choice(d, s, replace=False)] = g.normal(0, 1, s)
+    y = X @ w
+    y = y + g.normal(0, y.std() / 3, n)
+    write_svm(os.path.join(a.out, "lasso.svm"), sp.csr_matrix(X), y)
+    with gzip.open(os.path.join(a.data, "riboflavin", "riboflavin.svm.gz")) as f:
+        with open(os.path.join(a.out, "riboflavin.svm"), "wb") as out:
+            out.write(f.read())
+
+
 def optima(a, c):
     """Objectives as logistic.py defines them, no intercept, in double precision."""
     import numpy as np
@@ -140,6 +185,8 @@ def optima(a, c):
     def solve(X, y, C):
         m = LogisticRegression(C=C, solver="lbfgs", fit_intercept=False, max_iter=3000, tol=1e-7).fit(X, y)
         Z = np.asarray(X @ m.coef_.T)
+        if Z.shape[1] == 1:                               # two classes: one margin
+            Z = np.hstack([0 * Z, Z])
         top = Z.max(1)
         loss = (top + np.log(np.exp(Z - top[:, None]).sum(1)) - Z[np.arange(len(y)), y]).sum()
         return {"optimum": float(C * loss + 0.5 * (m.coef_ ** 2).sum()), "iterations": int(m.n_iter_[0])}
@@ -148,12 +195,16 @@ def optima(a, c):
     found = {"20news": solve(X, np.unique(y, return_inverse=True)[1], 10.0)}
     X, y, _, _ = mnist_split(a, c)
     found["mnist"] = solve(X, y, 0.01)
+    X, y, _, _ = lshtc_split(a)
+    found["lshtc"] = solve(X, np.unique(y, return_inverse=True)[1], 1.0)
+    X, y = load_svmlight_file(os.path.join(a.data, "a9a", "a9a.train.svm.gz"))
+    found["a9a"] = solve(X, np.unique(y, return_inverse=True)[1], 1.0)
     with open(os.path.join(a.out, "optima.json"), "w") as f:
         json.dump(found, f, indent=1)
 
 
 EXPORTS = {"movielens": movielens, "epinions": epinions, "kos": kos, "20news": twenty_news, "mnist": mnist,
-           "digits": digits, "optima": optima}
+           "digits": digits, "lshtc": lshtc, "lasso": lasso, "optima": optima}
 
 
 def main():

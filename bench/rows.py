@@ -89,10 +89,10 @@ def lda_words(b, workers, sweeps, seed):
             "--eval-every", 10]
 
 
-def kos_quality(b, workers, sweeps, seed):
+def kos_quality(b, workers, sweeps, seed, extra=()):
     """The peers' held-out measure of our topics after so many sweeps."""
     run, phi = b.folder("kos"), os.path.join(b.scratch, "phi.npy")
-    b.dunlin(*lda_words(b, workers, sweeps, seed), "--out", run, cpus=workers)
+    b.dunlin(*lda_words(b, workers, sweeps, seed), *extra, "--out", run, cpus=workers)
     b.score("phi", run, phi, 0.01)
     return b.peer("topics.py", "--peer", "phi", "--phi", phi, "--data", b.data("kos", "docword.kos.txt.gz"))["quality"]
 

@@ -15,6 +15,7 @@ import time
 import built
 import measure
 import overhead
+import parallel
 import rows
 import scaling
 from measure import Bench, Failed
@@ -36,6 +37,20 @@ ROWS = {
     "softmax-mnist": rows.softmax("mnist", "mnist.train.svm", 0.01, "sk_lbfgs",
                                   lambda b: ["--data", b.data("mnist")], 0.5, None, 0.072),
     "dml-digits": rows.dml,
+    "mf-movielens-rotation": parallel.mf_movielens,
+    "mf-epinions-rotation": parallel.mf_epinions,
+    "lda-kos-rotation": parallel.lda_kos,
+    "ds-softmax-lshtc": parallel.ds_softmax("lshtc", "lshtc.train.svm", 1.0, parallel.lshtc_peer, {1: 0.30}, 150),
+    "ds-softmax-20news": parallel.ds_softmax("20news", "20news.train.svm.gz", 10.0, rows.news_words, {1: 0.16, 2: 0.135}),
+    "lasso-riboflavin": parallel.lasso("riboflavin", "riboflavin.svm", parallel.riboflavin, "celer", 0.5),
+    "lasso-synthetic": parallel.lasso("1,000 x 10,000", "lasso.svm", parallel.synthetic, "skglm", 0.52),
+    "lasso-riboflavin-path": parallel.lasso("riboflavin", "riboflavin.svm", parallel.riboflavin, "celer_path", 0.41, 100),
+    "lasso-synthetic-path": parallel.lasso("1,000 x 10,000", "lasso.svm", parallel.synthetic, "celer_path", 0.51, 100),
+    "logistic-a9a": parallel.logistic,
+    "kmeans-mnist": parallel.kmeans,
+    "processes-lda": parallel.processes("lda, 20 Newsgroups, K = 100", parallel.lda_rotation),
+    "processes-ds-softmax": parallel.processes("ds-softmax, LSHTC", parallel.lshtc_rotation),
+    "processes-mf": parallel.processes("mf, Epinions, rank 32", parallel.epinions_rotation),
     "two-workers-lda": scaling.two_workers("lda, 20 Newsgroups, K = 100", scaling.lda_words, scaling.LDA_EPOCHS,
                                            scaling.lda_quality),
     "two-workers-softmax": scaling.two_workers("softmax, MNIST", scaling.mnist_words, scaling.MNIST_EPOCHS,
