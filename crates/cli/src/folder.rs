@@ -92,7 +92,7 @@ impl RunFolder {
     }
 
     /// Saves the model.
-    pub(crate) fn finished(&mut self, params: &Params, source: &Source) -> Result<()> {
+    pub(crate) fn finished(&mut self, params: Option<&Params>, source: &Source) -> Result<()> {
         dunlin_models::find(&self.run.model)?.save(&self.path, &self.run, source, params)
     }
 }

@@ -127,7 +127,7 @@ impl Observer for Watcher {
         self.folder.as_ref().map_or(Ok(()), RunFolder::check)
     }
 
-    fn finished(&mut self, params: &Params, source: &Source) -> Result<()> {
+    fn finished(&mut self, params: Option<&Params>, source: &Source) -> Result<()> {
         self.folder.iter_mut().try_for_each(|folder| folder.finished(params, source))
     }
 }

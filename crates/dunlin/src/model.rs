@@ -192,11 +192,11 @@ impl Model {
     }
 
     /// Writes a trained model into the run folder `out`: what a person reads of it, then what [`SavedModel::load`]
-    /// reads, the card last.
+    /// reads, the card last. Without `params` the tables are there already, and what a person reads is left out.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
-    pub fn save(&self, out: &Path, run: &Run, source: &Source, params: &Params) -> Result<()> {
+    pub fn save(&self, out: &Path, run: &Run, source: &Source, params: Option<&Params>) -> Result<()> {
         let card = Card {
             version: env!("CARGO_PKG_VERSION").into(),
             model: run.model.clone(),
@@ -204,17 +204,19 @@ impl Model {
             run: run.clone(),
             shape: source.shape().clone(),
         };
-        let mut written = Ok(());
-        (self.readable)(&run.settings, source.shape(), source.names(), params, &mut |name, text| {
-            if written.is_ok() {
-                written = write_atomically(&out.join(name), text.as_bytes());
-            }
-        })?;
-        written?;
+        if let Some(params) = params {
+            let mut written = Ok(());
+            (self.readable)(&run.settings, source.shape(), source.names(), params, &mut |name, text| {
+                if written.is_ok() {
+                    written = write_atomically(&out.join(name), text.as_bytes());
+                }
+            })?;
+            written?;
+            let tensors = saved::to_bytes(params, |replica| replica.spec.saved)?;
+            write_atomically(&out.join(saved::MODEL), &tensors)?;
+        }
         let json =
             |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Damaged(error.to_string()));
-        let tensors = saved::to_bytes(params, |replica| replica.spec.saved)?;
-        write_atomically(&out.join("model.safetensors"), &tensors)?;
         write_atomically(&out.join("names.json"), &json(serde_json::to_vec(source.names()))?)?;
         write_atomically(&out.join("model.json"), &json(serde_json::to_vec_pretty(&card))?)
     }
@@ -294,9 +296,9 @@ impl SavedModel {
             Error::Damaged(format!("{}: model {:?}, which this program has not", out.display(), card.model))
         })?;
         let mut params = (model.tables)(&card.settings, &card.shape)?;
-        let place = out.join("model.safetensors");
+        let place = out.join(saved::MODEL);
         let place = place.display().to_string();
-        saved::from_bytes(&read("model.safetensors")?, &place, &mut params, |replica| replica.spec.saved)?;
+        saved::from_bytes(&read(saved::MODEL)?, &place, &mut params, |replica| replica.spec.saved)?;
         Ok(SavedModel { card, names, params, model })
     }
 

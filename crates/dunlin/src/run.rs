@@ -247,6 +247,11 @@ impl Run {
         self.strategy == StrategySpec::Rotation && self.lanes > 1
     }
 
+    /// True if a worker's memory is limited.
+    pub fn is_limited(&self) -> bool {
+        false
+    }
+
     /// Checks what goes with the strategy, whatever the data are.
     ///
     /// # Errors

@@ -1,12 +1,15 @@
 //! Tables on disk, in safetensors: readable without us.
 
-use crate::table::{Element, Params, Replica, Storage, Type};
+use crate::table::{Element, Params, Replica, Storage, TableSpec, Type};
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Name of the file of a trained model's tables in its run folder.
+pub const MODEL: &str = "model.safetensors";
 
 /// The tables that `keep` picks, each as a (rows, width) tensor under its name.
 ///
@@ -122,13 +125,120 @@ fn padded<T: Element>(replica: &mut Replica, bytes: &[u8], read: impl Fn(&[u8]) 
     }
 }
 
+/// A file of tables, the same as [`to_bytes`] makes, written a few rows at a time: for tables that are nowhere whole.
+#[derive(Debug)]
+pub struct TablesFile {
+    file: File,
+    path: PathBuf,
+    temporary: PathBuf,
+    /// By table number: its place in the file, unless it is not kept.
+    places: Vec<Option<Place>>,
+}
+
+/// Where a table is in the file, and how a row of it gets there.
+#[derive(Clone, Debug)]
+struct Place {
+    offset: u64,
+    rows: usize,
+    bytes: usize,
+    padded_bytes: usize,
+}
+
+impl TablesFile {
+    /// For the tables of `specs` that are saved with a model; rows that are never written are zero.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path.
+    pub fn create(path: &Path, specs: &[&TableSpec]) -> Result<TablesFile> {
+        let mut order: Vec<usize> = (0..specs.len()).filter(|table| specs[*table].saved).collect();
+        // The format has numbers aligned: wide elements first.
+        order.sort_by_key(|table| (std::cmp::Reverse(specs[*table].element.bytes()), *table));
+        let (mut header, mut places, mut end) = (serde_json::Map::new(), vec![None; specs.len()], 0);
+        for table in order {
+            let (spec, start) = (specs[table], end);
+            let (rows, bytes) = (spec.rows, spec.width * spec.element.bytes());
+            end += rows * bytes;
+            let about = serde_json::json!({
+                "dtype": dtype(spec.element), "shape": [rows, spec.width], "data_offsets": [start, end]
+            });
+            header.insert(spec.name.clone(), about);
+            let padded_bytes = spec.bytes_per_row();
+            places[table] = Some(Place { offset: start as u64, rows, bytes, padded_bytes });
+        }
+        let mut text = serde_json::to_vec(&header).map_err(|e| Error::Damaged(e.to_string()))?;
+        text.resize(text.len().next_multiple_of(8), b' ');
+        let body = 8 + text.len() as u64;
+        places.iter_mut().flatten().for_each(|place| place.offset += body);
+        let temporary = temporary(path);
+        let start = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&(text.len() as u64).to_le_bytes())?;
+            file.write_all(&text)?;
+            file.set_len(body + end as u64)?;
+            Ok(file)
+        };
+        let file = start().map_err(cannot_write(path))?;
+        Ok(TablesFile { file, path: path.into(), temporary: temporary.clone(), places })
+    }
+
+    /// Sets the rows of `table` from `first` on to `numbers`, which have the table's padding.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path; [`Error::Damaged`] for rows that the table does not have.
+    pub fn write_rows(&mut self, table: usize, first: usize, numbers: &[u8]) -> Result<()> {
+        let wrong = || Error::Damaged(format!("table {table} has no such rows from {first} on"));
+        let Some(place) = self.places.get(table).ok_or_else(wrong)? else { return Ok(()) };
+        let rows = numbers.len() / place.padded_bytes;
+        if first.checked_add(rows).is_none_or(|end| end > place.rows)
+            || !numbers.len().is_multiple_of(place.padded_bytes)
+        {
+            return Err(wrong());
+        }
+        let mut bytes = Vec::with_capacity(rows * place.bytes);
+        numbers.chunks(place.padded_bytes).for_each(|row| bytes.extend_from_slice(&row[..place.bytes]));
+        let write = self
+            .file
+            .seek(SeekFrom::Start(place.offset + (first * place.bytes) as u64))
+            .and_then(|_| self.file.write_all(&bytes));
+        write.map_err(cannot_write(&self.path))
+    }
+
+    /// The file is complete: takes the place of what was there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path.
+    pub fn finish(self) -> Result<()> {
+        let end = || {
+            self.file.sync_all()?;
+            std::fs::rename(&self.temporary, &self.path)?;
+            self.path.parent().map_or(Ok(()), sync_folder)
+        };
+        end().map_err(cannot_write(&self.path))
+    }
+}
+
+impl Drop for TablesFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.temporary); // gone already once it is complete
+    }
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+fn cannot_write(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
+    let what = format!("cannot write {}", path.display());
+    move |source| Error::Io { what: what.clone(), source }
+}
+
 /// Writes `bytes` so that `path` holds all of them or what it held before: temporary file, fsync, rename.
 ///
 /// # Errors
 /// [`Error::Io`] naming the path.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".{name}.tmp"));
+    let temporary = temporary(path);
     let write = || {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
@@ -138,7 +248,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     write().map_err(|source| {
         let _ = std::fs::remove_file(&temporary); // half a file helps nobody
-        Error::Io { what: format!("cannot write {}", path.display()), source }
+        cannot_write(path)(source)
     })
 }
 
@@ -149,4 +259,58 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Axis;
+
+    #[test]
+    fn rows_written_one_by_one_make_the_file_that_is_written_at_once() {
+        let specs = [
+            TableSpec::new("narrow", 7, 3).element(Type::I32),
+            TableSpec::new("working", 9, 2).working(),
+            TableSpec::new("wide", 5, 10).element(Type::F64),
+            TableSpec::new("rows", 6, 5).axis(Axis::Output),
+        ];
+        let mut params = Params { replicas: specs.map(|spec| Replica::new(spec, false)).into(), lanes: 1 };
+        let mut next = 0;
+        for replica in &mut params.replicas {
+            let (stride, width) = (replica.spec.stride(), replica.spec.width);
+            let bytes = replica.spec.element.bytes();
+            for (at, byte) in replica.values.bytes_mut().iter_mut().enumerate() {
+                next = (next * 31 + 7) % 61; // small, so that no float is not a number
+                let is_padding = (at / bytes) % stride >= width;
+                *byte = if is_padding { 0 } else { next as u8 };
+            }
+        }
+        let folder = std::env::temp_dir().join(format!("dunlin-saved-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("model.safetensors");
+        let specs: Vec<&TableSpec> = params.replicas.iter().map(|replica| &replica.spec).collect();
+        let mut file = TablesFile::create(&path, &specs).unwrap();
+        for (table, replica) in params.replicas.iter().enumerate() {
+            for row in (0..replica.spec.rows).rev() {
+                file.write_rows(table, row, replica.row_bytes(row..row + 1)).unwrap();
+            }
+        }
+        assert!(file.write_rows(0, 7, params.replicas[0].row_bytes(0..1)).is_err());
+        assert!(!path.exists(), "complete or not there");
+        file.finish().unwrap();
+        let mut read = Params {
+            replicas: params
+                .replicas
+                .iter()
+                .map(|replica| Replica::new(replica.spec.clone(), false))
+                .collect(),
+            lanes: 1,
+        };
+        from_bytes(&std::fs::read(&path).unwrap(), "here", &mut read, |replica| replica.spec.saved).unwrap();
+        for (read, written) in read.replicas.iter().zip(&params.replicas).filter(|(read, _)| read.spec.saved)
+        {
+            assert_eq!(read.values.bytes(), written.values.bytes(), "{}", read.spec.name);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -52,11 +52,12 @@ pub trait Observer {
         Ok(())
     }
 
-    /// Training has ended well; the tables are complete. Called before [`Event::Ended`].
+    /// Training has ended well. The tables are complete, or, `None`, have been written to the run folder already, because
+    /// they may not fit in memory. Called before [`Event::Ended`].
     ///
     /// # Errors
     /// If the model cannot be saved.
-    fn finished(&mut self, _params: &Params, _source: &Source) -> Result<()> {
+    fn finished(&mut self, _params: Option<&Params>, _source: &Source) -> Result<()> {
         Ok(())
     }
 }

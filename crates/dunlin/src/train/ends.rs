@@ -3,11 +3,13 @@
 use super::synchronise::Gathered;
 use super::{Worker, is_spread};
 use crate::algorithm::{Algorithm, Sums};
+use crate::channel::CONTROL;
 use crate::checkpoint::{Found, LaneState, Position};
 use crate::event::{Event, Outcome, peak_rss_mb};
 use crate::run::Run;
+use crate::saved::{self, TablesFile};
 use crate::strategy::rotation::rotates;
-use crate::table::{Params, Replica};
+use crate::table::{Axis, Params, Replica, TableSpec};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Message};
 use std::collections::BTreeMap;
@@ -168,7 +170,75 @@ impl<A: Algorithm> Worker<'_, A> {
         }
     }
 
-    /// Brings the rows of example tables to rank 0, saves the model, and says what came out.
+    /// Rank 0 saves the model: of whole tables, or, where these may be larger than a worker, row by row.
+    fn save_model(&mut self) -> Result<()> {
+        if is_spread::<A>(self.run) && self.run.is_limited() {
+            return self.stream_model();
+        }
+        for message in self.comm.gather(0, Message::new(&self.example_rows(), Buffer::new()))? {
+            for (table, first, bytes) in message.head::<Vec<(u16, u64, Vec<u8>)>>()? {
+                if let Some(replica) = self.params.replicas.get_mut(usize::from(table)) {
+                    replica.set_row_bytes(first as usize, &bytes);
+                }
+            }
+        }
+        let clock = self.clock_of(self.at) + self.measured;
+        self.strategy.collect(self.comm, &mut self.params, clock)?;
+        match self.comm.rank() {
+            0 => self.observer.finished(Some(&self.params), self.source),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rows of tables on the example axis that this worker has.
+    fn example_rows(&self) -> Vec<(u16, u64, Vec<u8>)> {
+        self.lanes.iter().flat_map(|lane| LaneState::take_rows(&self.params, lane.rows.clone())).collect()
+    }
+
+    /// All rows that are here and nowhere whole.
+    fn spread_rows(&self) -> Vec<(u16, u64, Vec<u8>)> {
+        let lanes = self.lanes.iter();
+        let spread = lanes.flat_map(|lane| self.strategy.spread_rows(lane.number));
+        let spread = spread.map(|(table, first, bytes)| (table as u16, first as u64, bytes.to_vec()));
+        self.example_rows().into_iter().chain(spread).collect()
+    }
+
+    /// Every worker in turn sends rank 0 its rows, which go straight into the file.
+    fn stream_model(&mut self) -> Result<()> {
+        if self.comm.rank() > 0 {
+            self.comm.recv(CONTROL, Some(0), "its turn to hand over its rows of the model")?;
+            for (table, first, bytes) in self.spread_rows() {
+                self.comm.send(0, CONTROL, Message::new(&Some((table, first)), Buffer::from(&bytes[..])))?;
+            }
+            let end: Option<(u16, u64)> = None;
+            return Ok(self.comm.send(0, CONTROL, Message::new(&end, Buffer::new()))?);
+        }
+        let out = self.run.out.as_ref().map(|out| out.join(saved::MODEL));
+        let specs: Vec<&TableSpec> = self.params.replicas.iter().map(|replica| &replica.spec).collect();
+        let mut file = out.map(|path| TablesFile::create(&path, &specs)).transpose()?;
+        let mut write = |table: u16, first: u64, bytes: &[u8]| match &mut file {
+            Some(file) => file.write_rows(usize::from(table), first as usize, bytes),
+            None => Ok(()),
+        };
+        for (table, replica) in self.params.replicas.iter().enumerate() {
+            if replica.spec.axis == Axis::Whole {
+                write(table as u16, 0, replica.row_bytes(0..replica.spec.rows))?;
+            }
+        }
+        self.spread_rows().iter().try_for_each(|(table, first, bytes)| write(*table, *first, bytes))?;
+        for worker in 1..self.run.workers {
+            self.comm.send(worker, CONTROL, Message::default())?;
+            loop {
+                let message = self.comm.recv(CONTROL, Some(worker), "the next rows of the model")?;
+                let Some((table, first)) = message.head::<Option<(u16, u64)>>()? else { break };
+                write(table, first, message.body.bytes())?;
+            }
+        }
+        file.map_or(Ok(()), TablesFile::finish)?;
+        self.observer.finished(None, self.source)
+    }
+
+    /// Saves the model, and says what came out.
     pub(super) fn finish(mut self, reason: String) -> Result<Outcome> {
         self.halt.close();
         self.settle_checkpoint()?;
@@ -178,15 +248,6 @@ impl<A: Algorithm> Worker<'_, A> {
             None => self.evaluate()?.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
         };
         let Gathered { workers, report, bytes_sent, .. } = self.gather_times()?;
-        let own: Vec<_> =
-            self.lanes.iter().flat_map(|l| LaneState::take_rows(&self.params, l.rows.clone())).collect();
-        for message in self.comm.gather(0, Message::new(&own, Buffer::new()))? {
-            for (table, first, bytes) in message.head::<Vec<(u16, u64, Vec<u8>)>>()? {
-                if let Some(replica) = self.params.replicas.get_mut(usize::from(table)) {
-                    replica.set_row_bytes(first as usize, &bytes);
-                }
-            }
-        }
         let mut processes = BTreeMap::new();
         processes.extend(workers.iter().map(|worker| (worker.process, worker.peak_rss_mb)));
         if self.comm.is_simulated() {
@@ -210,10 +271,8 @@ impl<A: Algorithm> Worker<'_, A> {
             peak_rss_mb_per_process,
             report,
         };
-        let clock = self.clock_of(self.at) + self.measured;
-        self.strategy.collect(self.comm, &mut self.params, clock)?;
+        self.save_model()?;
         if self.comm.rank() == 0 {
-            self.observer.finished(&self.params, self.source)?;
             self.observer.event(&Event::Ended { reason, outcome: Box::new(outcome.clone()) });
         }
         self.comm.barrier()?;

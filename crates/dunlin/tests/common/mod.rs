@@ -253,8 +253,8 @@ impl Observer for Recorder {
             self.0.losses.extend(metrics.values().map(|value| value.to_bits()));
         }
     }
-    fn finished(&mut self, params: &Params, _: &Source) -> Result<()> {
-        for replica in &params.replicas {
+    fn finished(&mut self, params: Option<&Params>, _: &Source) -> Result<()> {
+        for replica in params.iter().flat_map(|params| &params.replicas) {
             let bytes = replica.row_bytes(0..replica.spec.rows);
             self.0.hash = self.0.hash.rotate_left(7) ^ fold(bytes);
         }
