@@ -23,6 +23,8 @@ use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
 use crate::strategy::rotation::{self, Rotation};
 use crate::strategy::solo::Solo;
+use crate::strategy::tokens::Tokens;
+use crate::strategy::tokens::order::Script;
 use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Init, Params, Replica};
 use crate::{Error, Result};
@@ -136,7 +138,7 @@ fn resumed(run: &Run) -> Result<Option<(Found, Vec<String>)>> {
 fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Params {
     let replicas = algorithm.tables().into_iter().enumerate().map(|(table, spec)| {
         let example = spec.axis == Axis::Example;
-        let goes_round = run.strategy == StrategySpec::Rotation && rotation::rotates(spec.axis);
+        let goes_round = run.strategy.rotates() && rotation::rotates(spec.axis);
         let mut replica = Replica::new(spec, run.lanes > 1 && !example && !goes_round);
         let rows = if example { rows.clone() } else { 0..replica.spec.rows };
         if replica.tracked {
@@ -310,6 +312,15 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let row_blocks = self.row_blocks.clone();
             return Ok(Box::new(Rotation::new(&self.params, run.workers, &self.clocks, row_blocks, clock)));
         }
+        if run.strategy == StrategySpec::RotationAsync {
+            let row_blocks = self.row_blocks.clone();
+            let script = |path| Script::read(path, run.lanes, row_blocks.len(), run.seed);
+            let script = run.replay.as_deref().map(script).transpose()?;
+            let interleaves = A::INTERLEAVES_PASSES;
+            let tokens =
+                Tokens::new(&self.params, run, &self.clocks, row_blocks, clock, interleaves, script);
+            return Ok(Box::new(tokens));
+        }
         let servers = if self.comm.rank() == 0 { run.workers..self.comm.size() } else { 0..0 };
         for server in servers.clone() {
             self.comm.send(server, CONTROL, Message::new(&clock, Buffer::new()))?;
@@ -338,7 +349,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let start = self.comm.now();
             let mut bound = until;
             if let Some((_, clock)) = self.clocks.slowest().filter(|(_, clock)| *clock < until) {
-                let furthest = self.clocks.clocks.iter().copied().max().unwrap_or(clock);
+                let furthest = self.strategy.furthest(&self.clocks).min(until - 1);
                 match self.halt.leave(self.comm, clock, furthest)? {
                     Leave::Free => {}
                     Leave::UpTo(begun) => bound = begun.min(until),
@@ -350,11 +361,12 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let waited = self.strategy.blocked_seconds() - blocked;
             self.times.exchange_seconds += self.comm.now().since(start).as_secs_f64() - waited;
             match task {
-                Task::Work { lane, row_block } => self.work(lane, row_block)?,
+                Task::Work { lane, row_block, clock } => self.work(lane, row_block, clock)?,
                 Task::EndClock(sums) => {
                     self.algorithm.end_clock(&sums, &mut self.params)?;
                     self.params.settle();
                 }
+                Task::LookAround => {}
                 Task::Reached => break,
             }
         }
@@ -377,9 +389,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.look_after_checkpoint()
     }
 
-    /// The next clock of `lane`.
-    fn work(&mut self, lane: usize, row_block: usize) -> Result<()> {
-        let clock = *self.clocks.clock_mut(lane);
+    /// Clock `clock` of `lane`.
+    fn work(&mut self, lane: usize, row_block: usize, clock: u64) -> Result<()> {
         let start = self.comm.now();
         let rows = match self.row_blocks.len() {
             0 => String::new(),
