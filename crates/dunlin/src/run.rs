@@ -286,7 +286,9 @@ impl Run {
     fn check_order(&self) -> Result<()> {
         let wanders = self.rotates() && self.strategy == StrategySpec::RotationAsync;
         let asked = [("--log-order", &self.log_order), ("--replay", &self.replay)];
-        for (flag, path) in asked.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?.display()))) {
+        for (flag, path) in
+            asked.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?.display())))
+        {
             if !wanders {
                 let (strategy, lanes) = (&self.strategy, self.lanes);
                 return Err(Error::Usage(format!(

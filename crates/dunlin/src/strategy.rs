@@ -326,7 +326,9 @@ mod tests {
 
     #[test]
     fn words_come_back_as_they_were_written() {
-        for text in ["bsp", "ssp:4", "essp:0", "asp", "allreduce", "rotation", "rotation:async", "ssp:4,totals=0"] {
+        for text in
+            ["bsp", "ssp:4", "essp:0", "asp", "allreduce", "rotation", "rotation:async", "ssp:4,totals=0"]
+        {
             assert_eq!(text.parse::<StrategySpec>().unwrap().to_string(), text);
         }
         assert_eq!("ssp".parse::<StrategySpec>().unwrap().to_string(), "ssp:4");

@@ -317,8 +317,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let script = |path| Script::read(path, run.lanes, row_blocks.len(), run.seed);
             let script = run.replay.as_deref().map(script).transpose()?;
             let interleaves = A::INTERLEAVES_PASSES;
-            let tokens =
-                Tokens::new(&self.params, run, &self.clocks, row_blocks, clock, interleaves, script);
+            let tokens = Tokens::new(&self.params, run, &self.clocks, row_blocks, clock, interleaves, script);
             return Ok(Box::new(tokens));
         }
         let servers = if self.comm.rank() == 0 { run.workers..self.comm.size() } else { 0..0 };

@@ -223,6 +223,7 @@ impl Algorithm for Mf {
     const ABOUT: &'static str = "matrix factorisation with biases, by stochastic gradient descent";
     const DATA: Kind = Kind::Ratings;
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
+    const INTERLEAVES_PASSES: bool = true;
     const DETAILS: &'static dunlin::details::Details = &crate::details::MF;
     type Config = Config;
     type Local = ();

@@ -303,9 +303,7 @@ pub fn install_shards(
             StrategySpec::Bsp
             | StrategySpec::AllReduce
             | StrategySpec::Rotation
-            | StrategySpec::RotationAsync => {
-                (Mode::LockStep { relay }, false)
-            }
+            | StrategySpec::RotationAsync => (Mode::LockStep { relay }, false),
             StrategySpec::Essp(_) => (Mode::Arrival { eager: true }, true),
             StrategySpec::Ssp(_) | StrategySpec::Asp => (Mode::Arrival { eager: false }, true),
         };

@@ -301,7 +301,9 @@ impl Tokens {
             return format!("the end of lap {} on all lanes", self.merged.laps);
         }
         let missing = (0..tokens).find(|token| !track.has(lap, *token)).unwrap_or(0);
-        format!("row blocks for lane {lane} in lap {lap} ({had} of {tokens} have come; not yet row block {missing}, for one)")
+        format!(
+            "row blocks for lane {lane} in lap {lap} ({had} of {tokens} have come; not yet row block {missing}, for one)"
+        )
     }
 
     /// Sends the others a copy of every token that waits here before `lap` and has not been copied.
@@ -328,8 +330,7 @@ impl Tokens {
         for (place, table) in self.rotating.iter().enumerate() {
             let replica = &mut params.replicas[*table];
             replica.first = 0;
-            replica.values =
-                Storage::zeroed(replica.spec.element, replica.spec.rows * replica.spec.stride());
+            replica.values = Storage::zeroed(replica.spec.element, replica.spec.rows * replica.spec.stride());
             let copies = self.copies.iter().filter(|((_, other), _)| *other == place);
             let copies = copies.map(|((number, _), body)| (number, body.bytes()));
             let held = own.iter().filter_map(|number| Some((number, self.held.get(number)?)));

@@ -102,8 +102,7 @@ impl Tokens {
         let first = self.tracks.iter().map(|track| track.lap).min().unwrap_or(0);
         let is_now = *lap >= self.first_lap && lap.saturating_sub(first) <= 2;
         let as_known = self.hosted.clone().zip(&self.tracks);
-        let as_known =
-            { as_known }.all(|(lane, track)| track.has(*lap, row_block) == visited.contains(lane));
+        let as_known = { as_known }.all(|(lane, track)| track.has(*lap, row_block) == visited.contains(lane));
         let is_sound = (was_there || has_ended) && is_now && as_known;
         (!is_sound).then(|| format!("{name}, which cannot come from there now"))
     }
@@ -111,9 +110,8 @@ impl Tokens {
     /// The rows of table `place` of each token of a message.
     fn split(&self, message: &mut Message, place: usize, heads: &[Head]) -> Result<Vec<Storage>> {
         let table = &self.geometry[self.rotating[place]];
-        let bytes = |head: &Head| {
-            self.row_blocks[head.token as usize].len() * table.stride * table.element.bytes()
-        };
+        let bytes =
+            |head: &Head| self.row_blocks[head.token as usize].len() * table.stride * table.element.bytes();
         let wanted = heads.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head));
         if message.body.len() != wanted {
             let (given, tokens) = (message.body.len(), heads.len());

@@ -106,8 +106,7 @@ impl Tokens {
                 }),
             };
             self.report.update_bytes.iter_mut().for_each(|bytes| *bytes += body.len() as u64);
-            let head =
-                Packet::Visit { place: place as u16, tokens: heads.clone(), waiting: waiting.clone() };
+            let head = Packet::Visit { place: place as u16, tokens: heads.clone(), waiting: waiting.clone() };
             comm.send(worker, ROTATION, Message::new(&head, body))?;
         }
         Ok(())

@@ -157,7 +157,9 @@ impl Merged {
             parts.sort_by_key(|(node, _)| node.start);
             params.add(&parts, geometry);
             self.laps += 1;
-            self.views.retain(|(_, lap), _| *lap >= self.laps);
+            // A replay may have merged a lap before a view begins that did not have it yet.
+            let kept = if self.history.is_some() { 2 } else { 0 };
+            self.views.retain(|(_, lap), _| *lap + kept >= self.laps);
             self.remember(params);
         }
     }
