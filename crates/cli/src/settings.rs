@@ -149,6 +149,8 @@ impl TrainFlags {
             seed: flags.seed.or(self.seed),
             out: flags.out.or(self.out),
             resume: flags.resume || self.resume,
+            log_order: flags.log_order.or(self.log_order),
+            replay: flags.replay.or(self.replay),
             checkpoint_epochs: flags.checkpoint_epochs.or(self.checkpoint_epochs),
             checkpoint_seconds: flags.checkpoint_seconds.or(self.checkpoint_seconds),
             set: [self.set, flags.set].concat(),

@@ -50,7 +50,8 @@ pub struct Unit<'a> {
     pub block: &'a Block,
     /// Which pass over the data, from 0. In `begin`, the round.
     pub epoch: usize,
-    /// Clock within the run, from 0; every lane has as many clocks in an epoch.
+    /// Clock within the run, from 0; every lane has as many clocks in an epoch. Under `rotation:async`, where lanes may
+    /// be in two epochs at a time, those of the epochs before and [`Unit::visit`].
     pub clock: usize,
     /// The lane that owns the block.
     pub lane: usize,
@@ -94,7 +95,7 @@ pub enum StrategyKind {
     Asp,
     /// Replicas and an all-reduce a clock.
     AllReduce,
-    /// Blocks of rows that go round the lanes, in lock-step.
+    /// Blocks of rows that go round the lanes, in lock-step or not.
     Rotation,
 }
 
@@ -133,6 +134,10 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// ([`Algorithm::measure_visit`], [`Algorithm::measure_rows`]), and `metrics` reads no table that rotates. Such tables
     /// are never whole in one place while training, so that the model may be larger than a worker.
     const MEASURES_BY_LAP: bool = false;
+    /// Under `rotation:async`: true if a lane may be visited in one pass before the last visit of the pass before, so
+    /// that units of two values of [`Unit::epoch`] take turns on a block. False, the default, has every lane end a
+    /// pass first: right for models that gather something from the first [`Unit::visit`] of a pass to the last.
+    const INTERLEAVES_PASSES: bool = false;
     /// What to change when the loss explodes.
     const DIVERGED_ADVICE: &'static str = "use more --clocks-per-epoch or fewer --lanes";
     /// What it tells about its settings, tables and metrics.

@@ -54,6 +54,12 @@ pub struct Run {
     pub out: Option<PathBuf>,
     /// True to go on from the newest checkpoint in `out`.
     pub resume: bool,
+    /// Under `rotation:async`: where to write the order of visits.
+    #[serde(default)]
+    pub log_order: Option<PathBuf>,
+    /// Under `rotation:async`, on one worker: an order of visits to go through again.
+    #[serde(default)]
+    pub replay: Option<PathBuf>,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -237,6 +243,8 @@ impl Default for Run {
             stall_timeout: dunlin_comm::comm::DEFAULT_STALL_TIMEOUT.as_secs_f64(),
             out: None,
             resume: false,
+            log_order: None,
+            replay: None,
         }
     }
 }
@@ -244,7 +252,7 @@ impl Default for Run {
 impl Run {
     /// True if blocks of rows go round the lanes; one lane has all of them.
     pub fn rotates(&self) -> bool {
-        self.strategy == StrategySpec::Rotation && self.lanes > 1
+        self.strategy.rotates() && self.lanes > 1
     }
 
     /// True if a worker's memory is limited.
@@ -258,20 +266,49 @@ impl Run {
     /// [`Error::Usage`] with what was given and what is allowed.
     pub fn check_strategy(&self) -> Result<()> {
         let (servers, lanes, strategy) = (self.servers, self.lanes, &self.strategy);
-        let serves = !matches!(strategy, StrategySpec::AllReduce | StrategySpec::Rotation);
+        let serves = !strategy.rotates() && *strategy != StrategySpec::AllReduce;
         if servers > 0 && (lanes == 1 || !serves) {
             return Err(Error::Usage(format!(
                 "--servers {servers} with --lanes {lanes} and --strategy {strategy}: there is nothing to serve; servers need two lanes or more and bsp, ssp, essp or asp"
             )));
         }
+        self.check_order()?;
         match self.clocks_per_epoch.filter(|_| self.rotates()) {
             None => Ok(()),
+            Some(clocks) if *strategy == StrategySpec::RotationAsync => Err(Error::Usage(format!(
+                "--clocks-per-epoch {clocks} with --strategy rotation:async: an epoch has a visit of each row block to each \
+                 lane; leave it out"
+            ))),
             Some(clocks) => Err(Error::Usage(format!(
                 "--clocks-per-epoch {clocks} with --strategy rotation: an epoch has R sub-steps, one for each of the R row \
                  blocks (with --lanes {lanes}, R is {} or, if the tables are large, a multiple of it); leave it out",
                 2 * lanes
             ))),
         }
+    }
+
+    /// Orders of visits are there to be written or replayed under `rotation:async` only.
+    fn check_order(&self) -> Result<()> {
+        let wanders = self.rotates() && self.strategy == StrategySpec::RotationAsync;
+        let asked = [("--log-order", &self.log_order), ("--replay", &self.replay)];
+        for (flag, path) in
+            asked.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?.display())))
+        {
+            if !wanders {
+                let (strategy, lanes) = (&self.strategy, self.lanes);
+                return Err(Error::Usage(format!(
+                    "{flag} {path} with --strategy {strategy} and --lanes {lanes}: the order of visits is always the same; \
+                     use it with rotation:async and two lanes or more"
+                )));
+            }
+            if flag == "--replay" && self.workers > 1 {
+                let (workers, lanes) = (self.workers, self.lanes);
+                return Err(Error::Usage(format!(
+                    "{flag} {path} with --workers {workers}: one worker goes through the order; use --workers 1 --lanes {lanes}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Checks what the parts say together; `blocks` is what the data were cut into.

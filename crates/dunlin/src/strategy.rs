@@ -9,6 +9,7 @@ pub mod ps;
 pub mod rotation;
 pub mod server;
 pub mod solo;
+pub mod tokens;
 
 use crate::algorithm::StrategyKind;
 use crate::table::Params;
@@ -40,6 +41,8 @@ pub enum StrategySpec {
     AllReduce,
     /// Blocks of rows go round the lanes in lock-step; each is in one place at any time.
     Rotation,
+    /// The same without barriers: rows wander over the lanes as these are ready for them.
+    RotationAsync,
 }
 
 /// How many clocks old a read may be: at least all updates of clocks before c − S are in it.
@@ -64,6 +67,11 @@ impl StrategySpec {
         matches!(self, StrategySpec::Ssp(_) | StrategySpec::Essp(_) | StrategySpec::Asp)
     }
 
+    /// True if blocks of rows go round the lanes.
+    pub fn rotates(&self) -> bool {
+        self.kind() == StrategyKind::Rotation
+    }
+
     /// Which kind it is, as models name it.
     pub fn kind(&self) -> StrategyKind {
         match self {
@@ -72,7 +80,7 @@ impl StrategySpec {
             StrategySpec::Essp(_) => StrategyKind::Essp,
             StrategySpec::Asp => StrategyKind::Asp,
             StrategySpec::AllReduce => StrategyKind::AllReduce,
-            StrategySpec::Rotation => StrategyKind::Rotation,
+            StrategySpec::Rotation | StrategySpec::RotationAsync => StrategyKind::Rotation,
         }
     }
 }
@@ -94,6 +102,9 @@ impl StrategyKind {
 impl Display for StrategySpec {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.kind().word())?;
+        if *self == StrategySpec::RotationAsync {
+            return f.write_str(":async");
+        }
         let (StrategySpec::Ssp(staleness) | StrategySpec::Essp(staleness)) = self else { return Ok(()) };
         write!(f, ":{}", staleness.clocks)?;
         staleness.tables.iter().try_for_each(|(table, clocks)| write!(f, ",{table}={clocks}"))
@@ -103,7 +114,8 @@ impl Display for StrategySpec {
 impl FromStr for StrategySpec {
     type Err = Error;
 
-    /// `bsp`, `ssp`, `ssp:S`, `ssp:S,TABLE=S,...`, `essp...` likewise, `asp`, `allreduce`, `rotation`.
+    /// `bsp`, `ssp`, `ssp:S`, `ssp:S,TABLE=S,...`, `essp...` likewise, `asp`, `allreduce`, `rotation`,
+    /// `rotation:async`.
     fn from_str(text: &str) -> Result<StrategySpec> {
         let (word, rest) = text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)));
         let plain = |spec| match rest {
@@ -114,11 +126,17 @@ impl FromStr for StrategySpec {
             "bsp" => plain(StrategySpec::Bsp),
             "asp" => plain(StrategySpec::Asp),
             "allreduce" => plain(StrategySpec::AllReduce),
-            "rotation" => plain(StrategySpec::Rotation),
+            "rotation" => match rest {
+                None => Ok(StrategySpec::Rotation),
+                Some("async") => Ok(StrategySpec::RotationAsync),
+                Some(rest) => Err(Error::Usage(format!(
+                    "strategy {text}: rotation takes no \":{rest}\"; there is rotation and rotation:async"
+                ))),
+            },
             "ssp" => parse_staleness(text, rest).map(StrategySpec::Ssp),
             "essp" => parse_staleness(text, rest).map(StrategySpec::Essp),
             _ => Err(Error::Usage(format!(
-                "strategy {text}{}: there is bsp, ssp:S, essp:S, asp, allreduce and rotation (S = clocks of staleness, e.g. ssp:4)",
+                "strategy {text}{}: there is bsp, ssp:S, essp:S, asp, allreduce, rotation and rotation:async (S = clocks of staleness, e.g. ssp:4)",
                 crate::model::did_you_mean(word, &["bsp", "ssp", "essp", "asp", "allreduce", "rotation"])
             ))),
         }
@@ -187,15 +205,26 @@ pub enum Task {
         lane: usize,
         /// The block of rows that is at hand; 0 where all rows are.
         row_block: usize,
+        /// Which clock it is: that many the lane has done before, in all or, where rows wander freely, in this lap
+        /// and those before it.
+        clock: u64,
     },
     /// A clock has ended everywhere and the tables are combined: call the model's `end_clock` with these sums.
     EndClock(Sums),
+    /// Nothing yet; ask again once it is known whether to go on.
+    LookAround,
     /// All hosted lanes have reached the clock that was asked for.
     Reached,
 }
 
 /// How updates travel between the lanes' views of the tables.
 pub trait Strategy: Send {
+    /// The task that `next` gives next is no clock beyond the one after so many: by default the one of the hosted lane
+    /// that has gone furthest. All lanes can stop at a clock that none has gone beyond.
+    fn furthest(&mut self, lanes: &Lanes) -> u64 {
+        lanes.clocks.iter().copied().max().unwrap_or(0)
+    }
+
     /// What to do next so that all hosted lanes get to clock `until`.
     ///
     /// # Blocking
@@ -249,6 +278,12 @@ pub trait Strategy: Send {
 
     /// What was measured so far on this worker.
     fn report(&self) -> Report;
+
+    /// At the end of the run: the visits of row blocks to hosted lanes in their order, if they were to be written down
+    /// and the order is not always the same.
+    fn order(&mut self) -> Vec<tokens::order::Visit> {
+        Vec::new()
+    }
 }
 
 /// What a strategy measures on a worker.
@@ -321,7 +356,9 @@ mod tests {
 
     #[test]
     fn words_come_back_as_they_were_written() {
-        for text in ["bsp", "ssp:4", "essp:0", "asp", "allreduce", "rotation", "ssp:4,totals=0,words=9"] {
+        for text in
+            ["bsp", "ssp:4", "essp:0", "asp", "allreduce", "rotation", "rotation:async", "ssp:4,totals=0"]
+        {
             assert_eq!(text.parse::<StrategySpec>().unwrap().to_string(), text);
         }
         assert_eq!("ssp".parse::<StrategySpec>().unwrap().to_string(), "ssp:4");
@@ -332,6 +369,7 @@ mod tests {
         let message = |text: &str| text.parse::<StrategySpec>().unwrap_err().to_string();
         assert!(message("bps").contains("there is bsp, ssp:S"));
         assert!(message("bsp:3").contains("bsp takes no \":3\""));
+        assert!(message("rotation:sync").contains("there is rotation and rotation:async"));
         assert!(message("ssp:-1").contains("\"-1\"; a staleness is a whole number"));
         assert!(message("ssp:x=").contains("\"\"; a staleness"));
         assert!(message("ssp:1000001").contains("from 0 to 1000000"));

@@ -24,6 +24,8 @@ use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
 use crate::strategy::rotation::{self, Rotation};
 use crate::strategy::solo::Solo;
+use crate::strategy::tokens::Tokens;
+use crate::strategy::tokens::order::Script;
 use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Init, Params, Replica, Storage};
 use crate::{Error, Result};
@@ -136,14 +138,14 @@ fn resumed(run: &Run) -> Result<Option<(Found, Vec<String>)>> {
 
 /// True if the tables that go round are never whole in one place.
 fn is_spread<A: Algorithm>(run: &Run) -> bool {
-    run.rotates() && A::MEASURES_BY_LAP
+    run.rotates() && run.strategy == StrategySpec::Rotation && A::MEASURES_BY_LAP
 }
 
 /// All tables, started; of those on the example axis only `rows`, and nothing of those that are spread.
 fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Params {
     let replicas = algorithm.tables().into_iter().enumerate().map(|(table, spec)| {
         let example = spec.axis == Axis::Example;
-        let goes_round = run.strategy == StrategySpec::Rotation && rotation::rotates(spec.axis);
+        let goes_round = run.strategy.rotates() && rotation::rotates(spec.axis);
         let mut replica = Replica::new(spec, run.lanes > 1 && !example && !goes_round);
         if goes_round && is_spread::<A>(run) {
             replica.values = Storage::zeroed(replica.spec.element, 0);
@@ -350,6 +352,14 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         if run.strategy == StrategySpec::Rotation {
             return Ok(Box::new(self.make_rotation(clock)?));
         }
+        if run.strategy == StrategySpec::RotationAsync {
+            let row_blocks = self.row_blocks.clone();
+            let script = |path| Script::read(path, run.lanes, row_blocks.len(), run.seed);
+            let script = run.replay.as_deref().map(script).transpose()?;
+            let interleaves = A::INTERLEAVES_PASSES;
+            let tokens = Tokens::new(&self.params, run, &self.clocks, row_blocks, clock, interleaves, script);
+            return Ok(Box::new(tokens));
+        }
         let servers = if self.comm.rank() == 0 { run.workers..self.comm.size() } else { 0..0 };
         for server in servers.clone() {
             self.comm.send(server, CONTROL, Message::new(&clock, Buffer::new()))?;
@@ -379,7 +389,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let start = self.comm.now();
             let mut bound = until;
             if let Some((_, clock)) = self.clocks.slowest().filter(|(_, clock)| *clock < until) {
-                let furthest = self.clocks.clocks.iter().copied().max().unwrap_or(clock);
+                let furthest = self.strategy.furthest(&self.clocks).min(until - 1);
                 match self.halt.leave(self.comm, clock, furthest)? {
                     Leave::Free => {}
                     Leave::UpTo(begun) => bound = begun.min(until),
@@ -391,11 +401,12 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let waited = self.strategy.blocked_seconds() - blocked;
             self.times.exchange_seconds += self.comm.now().since(start).as_secs_f64() - waited;
             match task {
-                Task::Work { lane, row_block } => self.work(lane, row_block)?,
+                Task::Work { lane, row_block, clock } => self.work(lane, row_block, clock)?,
                 Task::EndClock(sums) => {
                     self.algorithm.end_clock(&sums, &mut self.params)?;
                     self.params.settle();
                 }
+                Task::LookAround => {}
                 Task::Reached => break,
             }
         }
@@ -418,9 +429,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.look_after_checkpoint()
     }
 
-    /// The next clock of `lane`.
-    fn work(&mut self, lane: usize, row_block: usize) -> Result<()> {
-        let begun = *self.clocks.clock_mut(lane);
+    /// Clock `begun` of `lane`, as the strategy counts.
+    fn work(&mut self, lane: usize, row_block: usize, begun: u64) -> Result<()> {
         let clock = begun - self.measured;
         let start = self.comm.now();
         let rows = match self.row_blocks.len() {

@@ -1,4 +1,4 @@
-//! The ledger of `rotation`: every (data block, row block) pair is visited exactly once a lap, and every row is found as
+//! The ledger of `rotation` and `rotation:async`: every (data block, row block) pair is visited exactly once a lap, and every row is found as
 //! its last visitor left it, on any number of workers and every cluster kind.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -13,6 +13,7 @@ use dunlin::data::{Block, Contents, Data, DenseRows, Kind, Names, Ratings, Shape
 use dunlin::event::Event;
 use dunlin::rng::stream;
 use dunlin::run::{Run, Slow, Stop};
+use dunlin::strategy::StrategySpec;
 use dunlin::table::{Axis, Params, TableSpec, Type};
 use dunlin::train::{Observer, Source, train};
 use dunlin::{Error, Result};
@@ -75,6 +76,7 @@ impl Algorithm for Ledger {
     const ABOUT: &'static str = "for tests";
     const DATA: Kind = Kind::Ratings;
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
+    const INTERLEAVES_PASSES: bool = true;
     type Config = Settings;
     /// Visits by row block.
     type Local = Vec<u32>;
@@ -164,12 +166,15 @@ impl Job for LedgerJob {
         let settings: Settings =
             serde_json::from_value(run.settings.clone()).map_err(|error| body(&error))?;
         if settings.hostile && comm.rank() == 1 {
-            // A row block of a table that nobody has, in the form of the first kind of packet.
-            comm.send(
-                0,
-                dunlin::channel::ROTATION,
-                Message::new(&(0u8, 0u32, u64::MAX, 7u16), Default::default()),
-            )?;
+            // A row block or a row block of a table that nobody has, in the form of the first kind of packet.
+            let message = match run.strategy {
+                StrategySpec::RotationAsync => {
+                    let token = (77u32, 0u32, 0u64, vec![0u64]);
+                    Message::new(&(0u8, 0u16, vec![token], vec![0u32; 2]), Default::default())
+                }
+                _ => Message::new(&(0u8, 0u32, u64::MAX, 7u16), Default::default()),
+            };
+            comm.send(0, dunlin::channel::ROTATION, message)?;
         }
         let outcome = train::<Ledger>(&run, &Source::new(data(&settings), None), comm, &mut Nobody)?;
         let metric = |name: &str| outcome.metrics[name];
@@ -182,15 +187,18 @@ fn entry_of_child_processes() {
     child(&[job::<LedgerJob>()]);
 }
 
-fn ledger_run(workers: usize, lanes: usize, settings: &Settings) -> Run {
+fn ledger_run(strategy: &str, workers: usize, lanes: usize, settings: &Settings) -> Run {
     let settings = serde_json::to_value(settings).unwrap();
-    Run { settings, eval_every: 3, ..run("ledger", "rotation", workers, lanes, 4) }
+    Run { settings, eval_every: 3, ..run("ledger", strategy, workers, lanes, 4) }
 }
 
+const STRATEGIES: [&str; 2] = ["rotation", "rotation:async"];
+
 /// All pairs and rows have been visited once a lap: in `begin` and in each epoch.
-fn check(place: &str, out: [f64; 5], lanes: usize, settings: &Settings) {
+fn check(strategy: &str, place: &str, out: [f64; 5], lanes: usize, settings: &Settings) {
     let [visits, rows, merged, epochs, cells] = out;
-    let (row_blocks, laps, blocks) = (2.0 * lanes as f64, 1.0 + epochs, BLOCKS as f64);
+    let per_lane = if strategy == "rotation" { 2 } else { (settings.rows / lanes).clamp(1, 8) };
+    let (row_blocks, laps, blocks) = ((per_lane * lanes) as f64, 1.0 + epochs, BLOCKS as f64);
     assert_eq!(cells, blocks * row_blocks, "{place}: cells");
     // A block is measured once for each of its cells, all its visits each time.
     assert_eq!(visits, blocks * row_blocks * laps * row_blocks, "{place}: visits of pairs");
@@ -201,20 +209,26 @@ fn check(place: &str, out: [f64; 5], lanes: usize, settings: &Settings) {
 
 #[test]
 fn every_pair_is_visited_once_a_lap() {
+    STRATEGIES.iter().for_each(|strategy| pairs_are_visited_once(strategy));
+}
+
+fn pairs_are_visited_once(strategy: &str) {
     for workers in 1..=3 {
         for (name, cluster) in clusters(workers) {
             for lanes in workers.max(2)..=7 {
                 for (rows, merged) in [(40, false), (40, true), (3, false), (1, true)] {
                     let settings = Settings { rows, merged, ..Settings::default() };
-                    let place =
-                        format!("{workers} workers, {name}, {lanes} lanes, {rows} rows, merged {merged}");
-                    let job = LedgerJob(serde_json::to_vec(&ledger_run(workers, lanes, &settings)).unwrap());
+                    let place = format!(
+                        "{strategy}, {workers} workers, {name}, {lanes} lanes, {rows} rows, merged {merged}"
+                    );
+                    let run = ledger_run(strategy, workers, lanes, &settings);
+                    let job = LedgerJob(serde_json::to_vec(&run).unwrap());
                     if name == "processes" && (lanes % 3 != 0 || rows == 3) {
                         continue; // they take time to start
                     }
                     let outs = cluster.run(&job).unwrap_or_else(|error| panic!("{place}: {error}"));
                     assert_eq!(outs[0][3], 4.0, "{place}");
-                    check(&place, outs[0], lanes, &settings);
+                    check(strategy, &place, outs[0], lanes, &settings);
                 }
             }
         }
@@ -224,6 +238,10 @@ fn every_pair_is_visited_once_a_lap() {
 /// Time that is up at any moment: lanes that have gone ahead of others on their rank stop at the end of a lap too.
 #[test]
 fn a_run_that_is_stopped_stops_all_lanes_at_the_end_of_one_lap() {
+    STRATEGIES.iter().for_each(|strategy| stops_at_the_end_of_a_lap(strategy));
+}
+
+fn stops_at_the_end_of_a_lap(strategy: &str) {
     let mut early = 0;
     for seed in 0..300u64 {
         let mut rng = stream(seed, "stopped", &[]);
@@ -233,13 +251,13 @@ fn a_run_that_is_stopped_stops_all_lanes_at_the_end_of_one_lap() {
         let stop = Stop { epochs: 40, seconds: Some(0.001 + 0.05 * rng.unit()), ..Stop::default() };
         let slow = vec![Slow::Rank { rank: rng.below(workers), factor: 1.0 + 9.0 * rng.unit() }];
         let compute_ns = 1e5 * rng.unit();
-        let run =
-            Run { stop, slow, compute_ns, eval_every: 40, seed, ..ledger_run(workers, lanes, &settings) };
+        let ledger_run = ledger_run(strategy, workers, lanes, &settings);
+        let run = Run { stop, slow, compute_ns, eval_every: 40, seed, ..ledger_run };
         let job = LedgerJob(serde_json::to_vec(&run).unwrap());
         let (outs, _) = run_sim(&SimConfig::new(workers, seed), |comm: &mut Comm| job.body(comm));
-        let place = format!("seed {seed}, {workers} workers, {lanes} lanes, merged {merged}");
+        let place = format!("{strategy}, seed {seed}, {workers} workers, {lanes} lanes, merged {merged}");
         let outs = outs.unwrap_or_else(|error| panic!("{place}: {error}"));
-        check(&place, outs[0], lanes, &settings);
+        check(strategy, &place, outs[0], lanes, &settings);
         early += usize::from(outs[0][3] < 40.0);
     }
     assert!(early > 100, "{early} of 300 were stopped early");
@@ -248,7 +266,7 @@ fn a_run_that_is_stopped_stops_all_lanes_at_the_end_of_one_lap() {
 #[test]
 fn data_that_cannot_be_cut_are_refused_before_training() {
     let settings = Settings { rows: 5, dense: true, ..Settings::default() };
-    let job = LedgerJob(serde_json::to_vec(&ledger_run(2, 4, &settings)).unwrap());
+    let job = LedgerJob(serde_json::to_vec(&ledger_run("rotation", 2, 4, &settings)).unwrap());
     for (name, cluster) in clusters(2) {
         let error = cluster.run(&job).unwrap_err();
         let text = error.to_string();
@@ -260,9 +278,13 @@ fn data_that_cannot_be_cut_are_refused_before_training() {
 #[test]
 fn a_rank_that_sends_what_nobody_expects_is_named() {
     let settings = Settings { rows: 20, hostile: true, ..Settings::default() };
-    let job = LedgerJob(serde_json::to_vec(&ledger_run(2, 4, &settings)).unwrap());
-    for (name, cluster) in clusters(2) {
-        let text = cluster.run(&job).unwrap_err().to_string();
-        assert!(text.contains("rank 1 sent a bad message: rows of table 7 for lane 0"), "{name}: {text}");
+    for (strategy, what) in
+        STRATEGIES.into_iter().zip(["rows of table 7 for lane 0", "row block 77 for lane 0"])
+    {
+        let job = LedgerJob(serde_json::to_vec(&ledger_run(strategy, 2, 4, &settings)).unwrap());
+        for (name, cluster) in clusters(2) {
+            let text = cluster.run(&job).unwrap_err().to_string();
+            assert!(text.contains(&format!("rank 1 sent a bad message: {what}")), "{name}: {text}");
+        }
     }
 }

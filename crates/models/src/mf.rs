@@ -246,6 +246,7 @@ impl Algorithm for Mf {
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
     /// A rating needs one item's row.
     const MEASURES_BY_LAP: bool = true;
+    const INTERLEAVES_PASSES: bool = true;
     const DETAILS: &'static dunlin::details::Details = &crate::details::MF;
     type Config = Config;
     type Local = Sides;

@@ -101,9 +101,12 @@ impl Compare {
         if self.flags.resume {
             return usage("--resume: compare starts every strategy afresh".into());
         }
+        if self.flags.log_order.is_some() || self.flags.replay.is_some() {
+            return usage("--log-order and --replay: of one run; use train".into());
+        }
         let mut runs = Vec::new();
         let strategies = self.strategies()?;
-        let rotates = |strategy: &String| strategy == StrategyKind::Rotation.word();
+        let rotates = |strategy: &String| strategy.split(':').next() == Some(StrategyKind::Rotation.word());
         // Meant for the others: under rotation there is nothing to choose.
         let only = strategies.iter().all(rotates);
         for strategy in strategies {

@@ -74,8 +74,8 @@ pub(crate) struct TrainFlags {
     /// Ranks that are server shards and nothing else [default: 0, every worker has a shard]
     #[arg(long)]
     pub(crate) servers: Option<usize>,
-    /// How updates travel: bsp, ssp:S, essp:S, asp, allreduce, rotation; ssp:S,TABLE=S sets single tables [default: the
-    /// model's]
+    /// How updates travel: bsp, ssp:S, essp:S, asp, allreduce, rotation, rotation:async; ssp:S,TABLE=S sets single
+    /// tables [default: the model's]
     #[arg(long)]
     pub(crate) strategy: Option<String>,
     /// Where the ranks live: threads, processes, hosts:FILE, sim:WORKERS [default: threads]
@@ -93,8 +93,8 @@ pub(crate) struct TrainFlags {
     /// Clocks an epoch [default: from data and lanes; under rotation always one for each row block]
     #[arg(long)]
     pub(crate) clocks_per_epoch: Option<usize>,
-    /// Epochs from one evaluation, where all lanes wait for each other, to the next [default: 1; 5 under ssp, essp and
-    /// asp]
+    /// Epochs from one evaluation, where all lanes wait for each other, to the next [default: 1; 5 under ssp, essp,
+    /// asp and rotation:async]
     #[arg(long)]
     pub(crate) eval_every: Option<usize>,
     /// Seed of all random streams [default: 1]
@@ -112,6 +112,12 @@ pub(crate) struct TrainFlags {
     /// Write a checkpoint every so many seconds
     #[arg(long)]
     pub(crate) checkpoint_seconds: Option<f64>,
+    /// Under rotation:async, write the order in which row blocks visited lanes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_order: Option<PathBuf>,
+    /// Under rotation:async, go through the order that --log-order wrote, on one worker, for the same bits
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<PathBuf>,
     /// A model's setting, key=value; may be given often
     #[arg(long, value_name = "KEY=VALUE")]
     #[serde(deserialize_with = "settings::pairs")]
@@ -179,7 +185,7 @@ impl Train {
 
 /// Epochs between evaluations: each holds up lanes that would run ahead.
 fn default_eval_every(strategy: &StrategySpec) -> usize {
-    if strategy.is_stale() { 5 } else { 1 }
+    if strategy.is_stale() || *strategy == StrategySpec::RotationAsync { 5 } else { 1 }
 }
 
 /// That a run is evaluated only once, as the flags say it.
@@ -238,7 +244,7 @@ fn blocks_per_lane(model: &Model, lanes: usize, strategy: Option<&str>) -> usize
     }
     match (strategy, model.data) {
         _ if lanes == 1 => BLOCKS_PER_LANE,
-        (Some("rotation"), _) => ROTATED_BLOCKS_PER_LANE,
+        (Some("rotation" | "rotation:async"), _) => ROTATED_BLOCKS_PER_LANE,
         (_, Kind::Ratings) => RATINGS_BLOCKS_PER_LANE,
         _ => BLOCKS_PER_LANE,
     }
@@ -336,8 +342,8 @@ impl TrainFlags {
             None => model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?,
         };
         model.check_strategy(strategy.kind())?;
-        if let (Some(servers), StrategySpec::AllReduce | StrategySpec::Rotation) = (flags.servers, &strategy)
-        {
+        let serves = strategy != StrategySpec::AllReduce && !strategy.rotates();
+        if let Some(servers) = flags.servers.filter(|_| !serves) {
             return Err(Error::Usage(format!(
                 "--servers {servers} with --strategy {strategy}: there is nothing to serve; servers need bsp, ssp, essp or asp"
             )));
@@ -375,6 +381,8 @@ impl TrainFlags {
                 .unwrap_or(comm::comm::DEFAULT_STALL_TIMEOUT.as_secs_f64()),
             out: flags.out.clone(),
             resume: flags.resume,
+            log_order: flags.log_order.clone(),
+            replay: flags.replay.clone(),
         };
         run.check_strategy()?;
         let details = Details {

@@ -125,7 +125,7 @@ impl Strategy for AllReduce {
             self.ready = clock;
             return Ok(Task::EndClock(sums));
         }
-        Ok(if clock < until { Task::Work { lane, row_block: 0 } } else { Task::Reached })
+        Ok(if clock < until { Task::Work { lane, row_block: 0, clock } } else { Task::Reached })
     }
 
     fn done(&mut self, _: &mut Comm, params: &mut Params, lane: usize, _: u64, sums: Sums) -> Result<()> {

@@ -78,7 +78,10 @@ impl ParameterServer {
             StrategySpec::Ssp(staleness) => (Reads::Pull, Some(staleness)),
             StrategySpec::Essp(staleness) => (Reads::Pushed, Some(staleness)),
             StrategySpec::Asp => (Reads::Unbounded, None),
-            StrategySpec::Bsp | StrategySpec::AllReduce | StrategySpec::Rotation => (Reads::LockStep, None),
+            StrategySpec::Bsp
+            | StrategySpec::AllReduce
+            | StrategySpec::Rotation
+            | StrategySpec::RotationAsync => (Reads::LockStep, None),
         };
         let name = |replica: &Replica| bound.map_or(u64::MAX, |bound| bound.of(&replica.spec.name));
         let shards = shard_ranks.len();
@@ -297,9 +300,10 @@ pub fn install_shards(
     let own = shard_ranks.iter().enumerate().filter(|(_, rank)| **rank == comm.rank());
     let shards = own.map(|(number, _)| {
         let (mode, holds_values) = match spec {
-            StrategySpec::Bsp | StrategySpec::AllReduce | StrategySpec::Rotation => {
-                (Mode::LockStep { relay }, false)
-            }
+            StrategySpec::Bsp
+            | StrategySpec::AllReduce
+            | StrategySpec::Rotation
+            | StrategySpec::RotationAsync => (Mode::LockStep { relay }, false),
             StrategySpec::Essp(_) => (Mode::Arrival { eager: true }, true),
             StrategySpec::Ssp(_) | StrategySpec::Asp => (Mode::Arrival { eager: false }, true),
         };
@@ -366,7 +370,7 @@ impl Strategy for ParameterServer {
             }
         }
         self.observe(lane, clock, params);
-        Ok(Task::Work { lane, row_block: 0 })
+        Ok(Task::Work { lane, row_block: 0, clock })
     }
 
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {

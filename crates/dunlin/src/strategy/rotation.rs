@@ -39,9 +39,14 @@ const BLOCK_BYTES: usize = 128 << 20;
 
 /// How many row blocks there are per lane, if `lanes` lanes train these tables.
 pub fn blocks_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
+    BLOCKS_PER_LANE.max(least_per_lane(tables, lanes))
+}
+
+/// How many there are at least, so that each fits into a frame.
+pub(super) fn least_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
     let rotating = tables.iter().filter(|table| rotates(table.axis));
     let bytes = rotating.map(|table| table.rows * table.bytes_per_row()).max();
-    BLOCKS_PER_LANE.max(bytes.unwrap_or(0).div_ceil(lanes.max(1) * BLOCK_BYTES))
+    bytes.unwrap_or(0).div_ceil(lanes.max(1) * BLOCK_BYTES)
 }
 
 /// True if the rows of tables on `axis` go round.
@@ -375,7 +380,7 @@ impl Strategy for Rotation {
             self.merge(params);
             if let Some((lane, clock)) = self.ready(lanes, until) {
                 self.enter(params, lane, clock);
-                return Ok(Task::Work { lane, row_block: self.row_block(lane, clock) });
+                return Ok(Task::Work { lane, row_block: self.row_block(lane, clock), clock });
             }
             if lanes.clocks.iter().all(|clock| *clock >= until) {
                 return Ok(Task::Reached);

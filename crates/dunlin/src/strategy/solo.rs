@@ -17,7 +17,7 @@ impl Strategy for Solo {
             return Ok(Task::EndClock(sums));
         }
         Ok(match lanes.slowest() {
-            Some((lane, clock)) if clock < until => Task::Work { lane, row_block: 0 },
+            Some((lane, clock)) if clock < until => Task::Work { lane, row_block: 0, clock },
             _ => Task::Reached,
         })
     }

@@ -9,6 +9,7 @@ use crate::event::{Event, Outcome, peak_rss_mb};
 use crate::run::Run;
 use crate::saved::{self, TablesFile};
 use crate::strategy::rotation::rotates;
+use crate::strategy::tokens::order;
 use crate::table::{Axis, Params, Replica, TableSpec};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Message};
@@ -130,9 +131,9 @@ impl<A: Algorithm> Worker<'_, A> {
         }
         if at.clock > 0 && self.run.rotates() {
             return Err(Error::Usage(format!(
-                "--resume: --strategy rotation goes on at the end of an epoch; {place} was written within one, under \
+                "--resume: --strategy {} goes on at the end of an epoch; {place} was written within one, under \
                  --strategy {}; go on with that",
-                then.strategy
+                self.run.strategy, then.strategy
             )));
         }
         if at.clock > 0 && clocks != self.clocks_per_epoch {
@@ -186,6 +187,19 @@ impl<A: Algorithm> Worker<'_, A> {
         self.strategy.collect(self.comm, &mut self.params, clock)?;
         match self.comm.rank() {
             0 => self.observer.finished(Some(&self.params), self.source),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes down the order of visits, if that was asked for.
+    fn write_order(&mut self) -> Result<()> {
+        let Some(path) = &self.run.log_order else { return Ok(()) };
+        let mut visits = Vec::new();
+        for message in self.comm.gather(0, order::to_message(&self.strategy.order()))? {
+            visits.extend(order::from_message(&message)?);
+        }
+        match self.comm.rank() {
+            0 => order::write(path, self.run.lanes, self.row_blocks.len(), self.run.seed, &visits),
             _ => Ok(()),
         }
     }
@@ -272,6 +286,7 @@ impl<A: Algorithm> Worker<'_, A> {
             report,
         };
         self.save_model()?;
+        self.write_order()?;
         if self.comm.rank() == 0 {
             self.observer.event(&Event::Ended { reason, outcome: Box::new(outcome.clone()) });
         }

@@ -73,14 +73,15 @@ impl<A: Algorithm> Worker<'_, A> {
         let until = from + self.row_blocks.len() as u64;
         loop {
             match self.strategy.next(self.comm, &mut self.params, &self.clocks, until)? {
-                Task::Work { lane, row_block } => {
-                    let (place, clock) = (lane - self.clocks.hosted.start, *self.clocks.clock_mut(lane));
+                Task::Work { lane, row_block, clock } => {
+                    let place = lane - self.clocks.hosted.start;
                     let visit = (clock - from) as usize;
                     let (lane_seen, lane_sums) = (&mut seen[place], &mut sums[place]);
                     self.measure_with(&self.lanes[place], row_block, visit, lane_seen, lane_sums);
                     self.strategy.done(self.comm, &mut self.params, lane, clock, Sums::default())?;
                     *self.clocks.clock_mut(lane) += 1;
                 }
+                Task::LookAround => {}
                 Task::EndClock(_) => return Err(Error::Usage("measures by lap need row blocks".into())),
                 Task::Reached => break,
             }

@@ -5,7 +5,7 @@ use crate::algorithm::Algorithm;
 use crate::data::{Block, Contents, cut_columns};
 use crate::run::Run;
 use crate::serial::share;
-use crate::strategy::rotation;
+use crate::strategy::{StrategySpec, rotation, tokens};
 use crate::table::Axis;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -32,7 +32,11 @@ impl Plan {
         algorithm.check(&blocks, run.seed)?;
         if run.rotates() {
             let tables = algorithm.tables();
-            let count = run.lanes * rotation::blocks_per_lane(&tables, run.lanes);
+            let per_lane = match run.strategy {
+                StrategySpec::RotationAsync => tokens::tokens_per_lane(&tables, run.lanes),
+                _ => rotation::blocks_per_lane(&tables, run.lanes),
+            };
+            let count = run.lanes * per_lane;
             let cuts_data = tables.iter().any(|table| table.axis == Axis::Feature);
             let row_blocks = match cuts_data {
                 true => {

@@ -31,6 +31,7 @@ impl Algorithm for TinyMf {
     const ABOUT: &'static str = "for tests";
     const DATA: Kind = Kind::Ratings;
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
+    const INTERLEAVES_PASSES: bool = true;
     type Config = NoSettings;
     type Local = u64;
 
@@ -211,7 +212,7 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         strategy: strategy.parse().unwrap(),
         cluster: "threads".into(),
         stop: Stop { epochs, ..Stop::default() },
-        clocks_per_epoch: (strategy != "rotation").then_some(2),
+        clocks_per_epoch: (!strategy.starts_with("rotation")).then_some(2),
         eval_every: 1,
         seed: 11,
         checkpoint: CheckpointPolicy::default(),
@@ -220,6 +221,8 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         stall_timeout: 30.0,
         out: None,
         resume: false,
+        log_order: None,
+        replay: None,
     }
 }
 
