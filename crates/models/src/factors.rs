@@ -1,8 +1,8 @@
 //! What models that write rows as x ≈ H a share: rows however they are stored, and the loops over them.
 //!
 //! The factors H lie feature by feature, (features, K), so that both products of a row take its stored entries
-//! alone, whether dense or sparse, and run along K: b = Hᵀx adds up rows of H, and X ᵀA adds x·a to rows of a
-//! table. K is worked in panels of a width known to the compiler, whose sums stay in registers. Products are
+//! alone, whether dense or sparse, and run along K: b = Hᵀx adds up rows of H, and XᵀA adds x·a to rows of a
+//! table. K is worked in panels of a width known to the compiler. Products are
 //! single precision, added up in an order that the instruction level does not change; totals over rows are double.
 
 mod seed;
@@ -123,6 +123,22 @@ pub(crate) fn without_zeros(block: &mut Block) {
     block.contents = Contents::Sparse(sparse);
 }
 
+/// Runs a body for every (column, value) of row `$row`: as [`Rows::each`], but a loop and no closure, which the
+/// compiler would leave out of the vectorised function; so it does with `for_each`.
+macro_rules! each {
+    ($rows:expr, $row:expr, |$column:ident, $value:ident| $body:block) => {
+        match $rows {
+            Rows::Dense { width, values, .. } => {
+                for ($column, $value) in values[$row * width..][..width].iter().enumerate() $body
+            }
+            Rows::Sparse { offsets, columns, values } => {
+                let range = offsets[$row] as usize..offsets[$row + 1] as usize;
+                for ($column, $value) in columns[range.clone()].iter().map(|column| *column as usize).zip(&values[range]) $body
+            }
+        }
+    };
+}
+
 /// Cuts `width` columns into panels of 32, 16, 8, 4, 2 and 1, and calls `$work::<P>` with the first column of each.
 macro_rules! panels {
     ($width:expr, $self:ident . $work:ident) => {{
@@ -170,10 +186,12 @@ impl Products<'_> {
         let (factors, stride) = (&self.factors[at..], self.stride);
         for row in 0..self.rows.count() {
             let mut sums = [0.0f32; P];
-            self.rows.each(row, |column, value| {
-                if let Some(factor) = factors.get(column * stride..).and_then(|rest| rest.first_chunk::<P>())
-                {
-                    (0..P).for_each(|p| sums[p] += value * factor[p]);
+            each!(self.rows, row, |column, value| {
+                let start = column * stride;
+                if let Some(factor) = factors.get(start..).and_then(|rest| rest.first_chunk::<P>()) {
+                    for p in 0..P {
+                        sums[p] += value * factor[p];
+                    }
                 }
             });
             self.out[row * stride + at..][..P].copy_from_slice(&sums);
@@ -220,10 +238,12 @@ impl AddProducts<'_, '_, '_> {
             if is_zero {
                 continue;
             }
-            let totals = &mut *self.totals;
-            self.rows.each(row, |column, value| {
-                if let Some(total) = totals.padded_mut(column)[at..].first_chunk_mut::<P>() {
-                    (0..P).for_each(|p| total[p] += f64::from(value) * factors[p]);
+            each!(self.rows, row, |column, value| {
+                if let Some(total) = self.totals.padded_mut(column)[at..].first_chunk_mut::<P>() {
+                    let value = f64::from(*value);
+                    for p in 0..P {
+                        total[p] += value * factors[p];
+                    }
                 }
             });
         }
@@ -250,10 +270,14 @@ impl Kernel for Gram<'_> {
         let mut sums = vec![0.0f64; width * width];
         let mut wide = vec![0.0f64; width];
         for row in self.coefficients.chunks_exact(self.stride) {
-            wide.iter_mut().zip(row).for_each(|(wide, value)| *wide = f64::from(*value));
+            for (wide, value) in wide.iter_mut().zip(row) {
+                *wide = f64::from(*value);
+            }
             for (value, sums) in wide.iter().zip(sums.chunks_exact_mut(width)) {
                 if *value != 0.0 {
-                    sums.iter_mut().zip(&wide).for_each(|(sum, other)| *sum += value * other);
+                    for (sum, other) in sums.iter_mut().zip(&wide) {
+                        *sum += value * other;
+                    }
                 }
             }
         }

@@ -10,7 +10,7 @@
 //! and B of the past are scaled by (1 − 1/t)^ρ, t the clock.
 //!
 //! Only `allreduce` offers `end_clock`. Under `bsp` and its kin the same objective would be descended by gradients of D
-//! alone, without the curvature A: another algorithm, with a step size, and slower in every measurement published.
+//! alone, without the curvature A: another algorithm, with a step size to choose.
 //!
 //! Atoms start as rows of the data. One that no code has used becomes the row that fits worst (`factors/seed.rs`).
 

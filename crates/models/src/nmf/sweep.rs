@@ -64,7 +64,9 @@ impl Kernel for Sweep<'_> {
                 }
             }
             for (lane, row) in found.chunks_exact_mut(self.stride).enumerate() {
-                row.iter_mut().zip(&tile).for_each(|(value, tile)| *value = tile[lane]);
+                for (value, tile) in row.iter_mut().zip(&tile) {
+                    *value = tile[lane];
+                }
             }
         }
     }
@@ -77,7 +79,9 @@ fn turn(rows: &[f32], stride: usize, out: &mut [[f32; TILE]]) {
         out.fill([0.0; TILE]);
     }
     for (lane, row) in rows.chunks_exact(stride).enumerate().take(TILE) {
-        out.iter_mut().zip(row).for_each(|(out, value)| out[lane] = *value);
+        for (out, value) in out.iter_mut().zip(row) {
+            out[lane] = *value;
+        }
     }
 }
 
@@ -91,12 +95,16 @@ fn hals(problem: &Problem, linear: &[[f32; TILE]], tile: &mut [[f32; TILE]]) {
             continue;
         }
         let mut sums = linear[k];
-        (0..TILE).for_each(|lane| sums[lane] -= problem.l1);
+        for sum in &mut sums {
+            *sum -= problem.l1;
+        }
         let (before, after) = tile.split_at(k);
         subtract(&gram[..k], before, &mut sums);
         subtract(&gram[k + 1..], &after[1..], &mut sums);
         let inverse = 1.0 / curvature;
-        (0..TILE).for_each(|lane| tile[k][lane] = (sums[lane] * inverse).max(0.0));
+        for lane in 0..TILE {
+            tile[k][lane] = (sums[lane] * inverse).max(0.0);
+        }
     }
 }
 
@@ -105,7 +113,9 @@ fn hals(problem: &Problem, linear: &[[f32; TILE]], tile: &mut [[f32; TILE]]) {
 fn subtract(gram: &[f32], tile: &[[f32; TILE]], sums: &mut [f32; TILE]) {
     let mut own = *sums;
     for (gram, tile) in gram.iter().zip(tile) {
-        (0..TILE).for_each(|lane| own[lane] -= gram * tile[lane]);
+        for lane in 0..TILE {
+            own[lane] -= gram * tile[lane];
+        }
     }
     *sums = own;
 }
@@ -115,7 +125,9 @@ fn subtract(gram: &[f32], tile: &[[f32; TILE]], sums: &mut [f32; TILE]) {
 fn multiplicative(problem: &Problem, linear: &[[f32; TILE]], tile: &[[f32; TILE]], next: &mut [[f32; TILE]]) {
     for (k, gram) in problem.gram.chunks_exact(problem.width).enumerate() {
         let mut sums = [0.0f32; TILE];
-        (0..TILE).for_each(|lane| sums[lane] = -problem.l1 - problem.l2 * tile[k][lane]);
+        for lane in 0..TILE {
+            sums[lane] = -problem.l1 - problem.l2 * tile[k][lane];
+        }
         subtract(gram, tile, &mut sums);
         for lane in 0..TILE {
             // The sums are −(what w is divided by); nothing is divided by 0.

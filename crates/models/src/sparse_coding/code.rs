@@ -118,7 +118,9 @@ impl Lasso<'_> {
             return 0.0;
         }
         code[k] = new;
-        self.rest.iter_mut().zip(gram).for_each(|(rest, gram)| *rest -= step * gram);
+        for (rest, gram) in self.rest.iter_mut().zip(gram) {
+            *rest -= step * gram;
+        }
         step.abs()
     }
 }
@@ -145,7 +147,9 @@ impl Kernel for Improve<'_> {
         let mut rest = total.to_vec();
         for (atom, weight) in atoms.chunks_exact(features).zip(squares).filter(|(_, weight)| **weight != 0.0)
         {
-            rest.iter_mut().zip(atom).for_each(|(rest, atom)| *rest -= weight * atom);
+            for (rest, atom) in rest.iter_mut().zip(atom) {
+                *rest -= weight * atom;
+            }
         }
         let inverse = 1.0 / squares[k];
         let atom = &mut atoms[k * features..][..features];
