@@ -5,7 +5,7 @@
 //! streams and of local state.
 //!
 //! Reading order: [`read()`] (the entry), one file per format (`svmlight`, `ratings`, `docword`, `idx`, `csv`,
-//! `synth`), `labelled` (rows to blocks), `pairs` (rows to pairs), `pair_file`, [`cut()`], `input` (files, packing), `text` (numbers).
+//! `matrix_market`, `synth`), `labelled` (rows to blocks), `pairs` (rows to pairs), `pair_file`, [`cut()`], `input` (files, packing), `text` (numbers).
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ mod docword;
 mod idx;
 mod input;
 mod labelled;
+mod matrix_market;
 mod mix;
 mod pair_file;
 mod pairs;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use dunlin::comm::wire::decode;
-use dunlin::data::{Format, ReadOptions, read_from, read_idx, summary};
+use dunlin::data::{Format, Kind, ReadOptions, read_from, read_idx, summary};
 use dunlin::rng::{Stream, stream};
 use std::path::Path;
 
@@ -22,10 +22,13 @@ fn feed(target: &str, bytes: &[u8]) {
         }
         format => {
             let format = Some(Format::from_name(format).unwrap_or_else(|error| panic!("{error}")));
-            let options = ReadOptions { format, blocks: 4, ..ReadOptions::default() };
-            if let Ok((data, _)) = read_from(open(bytes), "corpus", &options, None) {
-                assert!(!summary(&data).to_string().is_empty());
-                let _ = read_from(open(bytes), "corpus", &options, Some(&data));
+            // The kind matters to formats that hold what the model asks for.
+            for kind in [None, Some(Kind::Ratings), Some(Kind::Documents)] {
+                let options = ReadOptions { format, kind, blocks: 4, ..ReadOptions::default() };
+                if let Ok((data, _)) = read_from(open(bytes), "corpus", &options, None) {
+                    assert!(!summary(&data).to_string().is_empty());
+                    let _ = read_from(open(bytes), "corpus", &options, Some(&data));
+                }
             }
         }
     }
@@ -48,7 +51,7 @@ fn mutate(rng: &mut Stream, bytes: &mut Vec<u8>) {
 fn the_corpora_and_mutations_of_them_make_no_reader_panic() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     let mut files = 0;
-    for target in ["svmlight", "ratings", "docword", "csv", "idx", "frame"] {
+    for target in ["svmlight", "ratings", "docword", "csv", "mtx", "idx", "frame"] {
         let mut names: Vec<_> =
             std::fs::read_dir(folder.join(target)).unwrap().map(|file| file.unwrap().path()).collect();
         names.sort();

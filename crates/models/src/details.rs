@@ -235,6 +235,89 @@ pub(crate) const KMEANS: Details = Details {
     example: "dunlin train kmeans --train sample:digits --test sample:digits-test --set clusters=10 --epochs 20",
 };
 
+/// Of [`crate::nmf`].
+pub(crate) const NMF: Details = Details {
+    settings: &[
+        setting("components", "1 to the smaller of rows and features", "number of components K"),
+        setting(
+            "solver",
+            "hals or multiplicative",
+            "exact minimisation of one component after another, or the steps of Lee and Seung",
+        ),
+        setting("inner", "1 to 100", "sweeps over W, and over H, in a clock; the data are read once for all"),
+        setting("l1", "at least 0", "weight of ΣW + ΣH: makes them sparse"),
+        setting("l2", "at least 0", "weight of ½ (‖W‖² + ‖H‖²)"),
+    ],
+    tables: &[
+        table("components", "features x components", "H transposed; shared"),
+        table("nmf_totals", "features x components", "WᵀX, transposed; working memory, not saved"),
+        table("nmf_squares", "components x components", "WᵀW; likewise"),
+        table("gram", "components x components", "H Hᵀ"),
+        table(
+            "nmf_seed",
+            "features x 1",
+            "a row that becomes a component without use; working memory, not saved",
+        ),
+        table("nmf_state", "1 x 7", "likewise"),
+    ],
+    metrics: &[
+        metric("train_objective", "½ ‖X − W H‖² and the penalties, divided by the number of rows; falls"),
+        metric("relative_error", "‖X − W H‖ / ‖X‖ of training rows, 0 to 1; falls"),
+        test_metric(
+            "test_objective",
+            "mean over test rows of ½ ‖x − wH‖² and the penalties of w, which is the best for H; falls",
+        ),
+    ],
+    predicts: "one number a component: the row's weights, the best for H",
+    example: "dunlin train nmf --train sample:digits --test sample:digits-test --set components=16 --epochs 50",
+};
+
+/// Of [`crate::sparse_coding`].
+pub(crate) const SPARSE_CODING: Details = Details {
+    settings: &[
+        setting("atoms", "1 to the number of rows", "atoms K in the dictionary"),
+        setting(
+            "lambda",
+            "above 0, in the unit of the features",
+            "weight λ of ‖a‖₁: more makes codes sparser",
+        ),
+        setting(
+            "batch",
+            "at least 0, rows",
+            "rows of a mini-batch over all lanes, made of whole blocks; 0 for all",
+        ),
+        setting(
+            "forgetting",
+            "at least 0",
+            "ρ: after clock t, past codes count (1 − 1/t)^ρ as much; 0 for never",
+        ),
+        setting(
+            "tolerance",
+            "above 0, below 1",
+            "a code is found once no coordinate moves by more than this share of the largest",
+        ),
+    ],
+    tables: &[
+        table("atoms", "features x atoms", "the dictionary D; shared"),
+        table("code_totals", "features x atoms", "Σ x aᵀ; working memory, not saved"),
+        table("code_squares", "atoms x atoms", "Σ a aᵀ; likewise"),
+        table("gram", "atoms x atoms", "DᵀD"),
+        table(
+            "code_seed",
+            "features x 1",
+            "a row that becomes an atom without use; working memory, not saved",
+        ),
+        table("code_state", "1 x 3", "likewise"),
+    ],
+    metrics: &[
+        metric("train_objective", "mean over rows of ½ ‖x − D a‖² + λ ‖a‖₁ at the best a; falls"),
+        metric("nonzeros", "mean number of atoms that a row uses; falls with λ"),
+        test_metric("test_objective", "train_objective of test rows; falls"),
+    ],
+    predicts: "one number an atom: the row's code a",
+    example: "dunlin train sparse-coding --train sample:digits --test sample:digits-test --set atoms=64 --epochs 5",
+};
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -303,6 +386,8 @@ mod tests {
                 "lda" => tables::<crate::lda::Lda>(&shape, &[]),
                 "dml" => tables::<crate::dml::Dml>(&shape, &[]),
                 "kmeans" => tables::<crate::kmeans::Kmeans>(&shape, &[]),
+                "nmf" => tables::<crate::nmf::Nmf>(&shape, &[]),
+                "sparse-coding" => tables::<crate::sparse_coding::SparseCoding>(&shape, &[]),
                 _ => tables::<crate::softmax::Softmax>(&shape, &[("solver", "lbfgs")]),
             };
             let told: Vec<&str> = model.details.tables.iter().map(|table| table.name).collect();

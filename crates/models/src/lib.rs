@@ -4,10 +4,13 @@
 
 mod details;
 pub mod dml;
+mod factors;
 pub mod kmeans;
 pub mod lda;
 pub mod mf;
+pub mod nmf;
 pub mod softmax;
+pub mod sparse_coding;
 
 use dunlin::comm::Cluster;
 use dunlin::data::ReadOptions;
@@ -23,6 +26,8 @@ pub const MODELS: &[Model] = &[
     model::<softmax::Softmax>(),
     model::<dml::Dml>(),
     model::<kmeans::Kmeans>(),
+    model::<nmf::Nmf>(),
+    model::<sparse_coding::SparseCoding>(),
 ];
 
 /// The model called `name`.

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 /// How data are to be read.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Reading {
-    /// Format of the data: svmlight, ratings, docword, idx or csv [default: found out]
+    /// Format of the data: svmlight, ratings, docword, idx, csv or mtx [default: found out]
     #[arg(long)]
     pub(crate) format: Option<String>,
     /// Feature indices of svmlight start at 0
     #[arg(long)]
     pub(crate) zero_based: bool,
-    /// The file of words for docword [default: vocab.NAME.txt beside docword.NAME.txt]
+    /// The file of words for docword, or of column names for mtx [default: vocab.NAME.txt beside docword.NAME.txt]
     #[arg(long)]
     pub(crate) vocabulary: Option<PathBuf>,
     /// The label column of CSV, by name or position from 0

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The most documents or words.
 const MOST: u64 = i32::MAX as u64;
 /// The most occurrences of a word in a document.
-const MOST_COUNT: u64 = 1_000_000;
+pub(super) const MOST_COUNT: u64 = 1_000_000;
 /// Tokens that any file may have, and those that each entry allows besides: the counts of a small file must not fill
 /// the memory, since every token gets a topic.
 const FREE_TOKENS: u64 = 100_000_000;
@@ -26,7 +26,7 @@ const FREE_ROWS: u64 = 1_000_000;
 const ROWS_PER_ENTRY: u64 = 64;
 
 /// The most documents, or words, of a file with `entries`.
-fn most_rows(entries: u64) -> u64 {
+pub(super) fn most_rows(entries: u64) -> u64 {
     FREE_ROWS.saturating_add(entries.saturating_mul(ROWS_PER_ENTRY))
 }
 
@@ -139,9 +139,7 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
             return Err(format!("document {document} after {current}; documents must ascend"));
         }
         tokens += u64::from(count);
-        if tokens > FREE_TOKENS + TOKENS_PER_ENTRY * found {
-            return Err(too_many_tokens(tokens, found));
-        }
+        check_tokens(tokens, found)?;
         if document > most_rows(found) {
             return Err(format!("document {document} after only {found} entries; is this a docword file?"));
         }
@@ -166,6 +164,13 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
     }
     let data = bags.finish(input.name(), header.words as usize, vocabulary, options, like)?;
     Ok((data, notes))
+}
+
+/// Refuses more tokens than `entries` entries may make.
+#[inline(always)]
+pub(super) fn check_tokens(tokens: u64, entries: u64) -> Parsed<()> {
+    let most = FREE_TOKENS + TOKENS_PER_ENTRY * entries;
+    if tokens > most { Err(too_many_tokens(tokens, entries)) } else { Ok(()) }
 }
 
 #[cold]
@@ -292,7 +297,7 @@ fn word_map(words: u64, vocabulary: &[String], like: Option<&Data>) -> WordMap {
 }
 
 /// The words, if a vocabulary was named or lies beside the file.
-fn vocabulary(source: &str, options: &ReadOptions, words: u64) -> Result<Vec<String>> {
+pub(super) fn vocabulary(source: &str, options: &ReadOptions, words: u64) -> Result<Vec<String>> {
     let Some(path) = options.vocabulary.clone().or_else(|| beside(source)) else { return Ok(Vec::new()) };
     let mut input = Input::open(&path.to_string_lossy())?;
     let mut list = Vec::new();
@@ -306,9 +311,7 @@ fn vocabulary(source: &str, options: &ReadOptions, words: u64) -> Result<Vec<Str
     }
     if list.len() as u64 != words {
         let found = grouped(list.len() as u64);
-        return Err(
-            input.whole_fault(format!("{found} words, but {source} says {} on line 2", grouped(words)))
-        );
+        return Err(input.whole_fault(format!("{found} words, but {source} says {}", grouped(words))));
     }
     Ok(list)
 }

@@ -2,7 +2,7 @@
 
 use super::input::{Input, bare_name, near};
 use super::text::words;
-use super::{Data, Kind, Pairing, csv, docword, idx, pair, ratings, sample, svmlight, synth};
+use super::{Data, Kind, Pairing, csv, docword, idx, matrix_market, pair, ratings, sample, svmlight, synth};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -21,16 +21,19 @@ pub enum Format {
     Idx,
     /// Comma-separated features with a header and a label column.
     Csv,
+    /// MatrixMarket: features without labels, ratings or documents, as the model asks for.
+    MatrixMarket,
 }
 
 impl Format {
     /// All formats with the words that choose them.
-    pub const NAMES: [(&'static str, Format); 5] = [
+    pub const NAMES: [(&'static str, Format); 6] = [
         ("svmlight", Format::Svmlight),
         ("ratings", Format::Ratings),
         ("docword", Format::Docword),
         ("idx", Format::Idx),
         ("csv", Format::Csv),
+        ("mtx", Format::MatrixMarket),
     ];
 
     /// The format called `name`.
@@ -45,12 +48,13 @@ impl Format {
         })
     }
 
-    /// What kind of data it holds.
-    pub fn kind(self) -> Kind {
+    /// What kind of data it holds; `None` if it may be any.
+    pub fn kind(self) -> Option<Kind> {
         match self {
-            Format::Svmlight | Format::Idx | Format::Csv => Kind::Labelled,
-            Format::Ratings => Kind::Ratings,
-            Format::Docword => Kind::Documents,
+            Format::Svmlight | Format::Idx | Format::Csv => Some(Kind::Labelled),
+            Format::Ratings => Some(Kind::Ratings),
+            Format::Docword => Some(Kind::Documents),
+            Format::MatrixMarket => None,
         }
     }
 
@@ -133,7 +137,7 @@ pub fn write(data: &Data, format: Format, out: &mut dyn Write) -> Result<()> {
         Format::Svmlight => svmlight::write(data, out),
         Format::Ratings => ratings::write(data, out),
         Format::Docword => docword::write(data, out),
-        Format::Idx | Format::Csv => {
+        Format::Idx | Format::Csv | Format::MatrixMarket => {
             let name = format.name();
             Err(Error::Usage(format!(
                 "data are not written as {name}; formats to write: svmlight, ratings, docword"
@@ -231,7 +235,9 @@ pub(super) fn read_input(
         Some(format) => format,
         None => detect(input, options)?,
     };
-    check_kind(input.name(), format.name(), format.kind(), options, like)?;
+    if let Some(kind) = format.kind() {
+        check_kind(input.name(), format.name(), kind, options, like)?;
+    }
     if like.is_none() {
         check_relevant(input.name(), format.name(), options)?;
     }
@@ -241,6 +247,7 @@ pub(super) fn read_input(
         Format::Docword => docword::read(input, options, like),
         Format::Idx => idx::read(input, options, like),
         Format::Csv => csv::read(input, options, like),
+        Format::MatrixMarket => matrix_market::read(input, options, like),
     }
 }
 
@@ -271,13 +278,14 @@ pub(super) fn check_kind(
 /// [`Error::Usage`] with the option and where it applies.
 pub(super) fn check_relevant(name: &str, format: &str, options: &ReadOptions) -> Result<()> {
     let given = [
-        ("--zero-based", options.zero_based, Format::Svmlight),
-        ("--vocabulary", options.vocabulary.is_some(), Format::Docword),
-        ("--label", options.label.is_some(), Format::Csv),
+        ("--zero-based", options.zero_based, &[Format::Svmlight][..]),
+        ("--vocabulary", options.vocabulary.is_some(), &[Format::Docword, Format::MatrixMarket]),
+        ("--label", options.label.is_some(), &[Format::Csv]),
     ];
     for (flag, is_given, wanted) in given {
-        if is_given && wanted.name() != format {
-            let wanted = wanted.name();
+        let wanted: Vec<&str> = wanted.iter().map(|wanted| wanted.name()).collect();
+        if is_given && !wanted.contains(&format) {
+            let wanted = wanted.join(" and ");
             return Err(Error::Usage(format!("{flag} applies to {wanted} files; {name} is {format}")));
         }
     }
@@ -314,6 +322,9 @@ fn detect(input: &mut Input, options: &ReadOptions) -> Result<Format> {
     let garbage = head.iter().take(4096).any(|byte| *byte < b' ' && !b"\t\n\r\x0c".contains(byte));
     if garbage {
         return Err(input.whole_fault("this is no text (and neither IDX, gzip nor Zstandard)"));
+    }
+    if ends(&[".mtx"]) || matrix_market::looks_like(&head) {
+        return Ok(Format::MatrixMarket);
     }
     if ends(&[".svm", ".svmlight", ".libsvm"]) {
         return Ok(Format::Svmlight);

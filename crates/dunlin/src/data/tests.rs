@@ -418,6 +418,11 @@ fn valid() -> Vec<(Format, Vec<u8>)> {
         (Format::Ratings, written("synth:mf?n=20&users=7&items=6", Format::Ratings)),
         (Format::Ratings, b"user,item,rating\nanna,x,3\nbert,y,4.5\n".to_vec()),
         (Format::Docword, written("synth:lda?docs=8&words=12&length=6", Format::Docword)),
+        (
+            Format::MatrixMarket,
+            b"%%MatrixMarket matrix coordinate real general\n%\n3 4 3\n3 4 2\n1 1 5\n3 1 7\n".to_vec(),
+        ),
+        (Format::MatrixMarket, b"%%MatrixMarket matrix array integer symmetric\n2 2\n1\n0\n3\n".to_vec()),
         (Format::Csv, b"a,b,\"c\"\"d\",class\n1,2,3,x\n-1e3,0.5,0,y\n\"4\",5,6,x\n".to_vec()),
         (Format::Idx, idx(&[3, 2, 2], &[0, 9, 8, 0, 0, 0, 1, 2, 3, 4, 5, 6])),
     ]
