@@ -113,6 +113,8 @@ pub struct Tokens {
     coming: BTreeMap<usize, Coming>,
     /// By receiver.
     outbox: Vec<Vec<(u32, Token)>>,
+    /// When all of it went out last.
+    flushed: Time,
     /// How many tokens wait at each lane, as far as is known here.
     waiting: Vec<u32>,
     /// The last lap that may be begun without asking; see [`Strategy::furthest`].
@@ -166,6 +168,7 @@ impl Tokens {
             at_work: None,
             coming: BTreeMap::new(),
             outbox: (0..run.workers).map(|_| Vec::new()).collect(),
+            flushed: Time(0),
             waiting: (0..lanes.total).map(|lane| share(tokens, lanes.total, lane).len() as u32).collect(),
             declared: 0,
             first_lap: lap,

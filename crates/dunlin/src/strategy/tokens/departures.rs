@@ -7,9 +7,13 @@ use crate::channel::ROTATION;
 use crate::rng::stream;
 use crate::table::Storage;
 use dunlin_comm::{Buffer, Comm, Message};
+use std::time::Duration;
 
 /// Tokens that wait for others to the same worker at most, before they travel as one message.
 const BATCH_TOKENS: usize = 4;
+
+/// How long they wait at most while this worker goes on: no longer than a few messages cost.
+const BATCH_WAIT: Duration = Duration::from_micros(200);
 
 /// Bytes of a message from which on another token would not make it cheaper.
 const BATCH_BYTES: usize = 64 << 10;
@@ -54,13 +58,19 @@ impl Tokens {
         let outbox = &mut self.outbox[worker];
         outbox.push((number, token));
         let bytes: usize = outbox.iter().flat_map(|(_, token)| &token.values).map(|v| v.bytes().len()).sum();
-        // Who has little to do is not kept waiting; who has enough may get several at once.
+        // Who has little to do is not kept waiting; who has enough may get several at once, where visits are short.
         let is_due = comm.shares_memory() || waiting < 3 || outbox.len() >= BATCH_TOKENS;
-        if is_due || bytes >= BATCH_BYTES { self.flush(comm, worker) } else { Ok(()) }
+        let is_late = || comm.now().since(self.flushed) >= BATCH_WAIT;
+        match is_due || bytes >= BATCH_BYTES {
+            true => self.flush(comm, worker),
+            false if is_late() => self.flush_all(comm),
+            false => Ok(()),
+        }
     }
 
     /// Sends what waits for others, to all workers.
     pub(super) fn flush_all(&mut self, comm: &mut Comm) -> Result<()> {
+        self.flushed = comm.now();
         (0..self.outbox.len()).try_for_each(|worker| self.flush(comm, worker))
     }
 

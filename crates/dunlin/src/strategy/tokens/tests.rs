@@ -36,7 +36,7 @@ fn tokens(workers: usize, lanes: usize, rank: usize, lap: u64) -> (Tokens, Param
     (tokens, params)
 }
 
-/// Has hosted lane `lane` do what is left of its laps before `lap`, and this worker be without token `number`.
+/// Has the hosted lanes be done with all laps before `lap`.
 fn advance(tokens: &mut Tokens, lap: u64) {
     for track in &mut tokens.tracks {
         *track = Track::new(lap, tokens.row_blocks.len());
@@ -210,8 +210,16 @@ fn whatever_is_sent_is_refused_by_name_or_takes_no_more_than_two_copies_of_the_t
             let mut message = packet(&mut rng, &tokens);
             message.from = from;
             let before = (tokens.held.len(), tokens.copies.len(), tokens.merged.arrived.len());
+            let sent = message.head::<Packet>();
             match tokens.take_in(message, &mut params) {
                 Ok(()) => {
+                    if let Ok(Packet::Visit { place: 0, tokens: heads, waiting }) = sent {
+                        let bytes = |head: &Head| body_bytes(&tokens, 1, head.token as usize);
+                        let length =
+                            heads.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head));
+                        let rest = Packet::Visit { place: 1, tokens: heads, waiting };
+                        assert_eq!(answer(&mut tokens, &mut params, from, &rest, length), "", "seed {seed}");
+                    }
                     taken[0] += usize::from(tokens.held.len() > before.0);
                     taken[1] += usize::from(tokens.copies.len() > before.1);
                     taken[2] += usize::from(tokens.merged.arrived.len() > before.2);
