@@ -5,6 +5,7 @@
 mod details;
 pub mod dml;
 pub mod kmeans;
+pub mod lasso;
 pub mod lda;
 pub mod mf;
 pub mod softmax;
@@ -23,6 +24,7 @@ pub const MODELS: &[Model] = &[
     model::<softmax::Softmax>(),
     model::<dml::Dml>(),
     model::<kmeans::Kmeans>(),
+    model::<lasso::Lasso>(),
 ];
 
 /// The model called `name`.
