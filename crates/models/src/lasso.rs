@@ -12,6 +12,7 @@
 
 mod cholesky;
 mod columns;
+mod input;
 mod kernel;
 mod lanes;
 pub mod problem;
@@ -26,10 +27,10 @@ use dunlin::data::{Contents, Kind, Names, ReadOptions};
 use dunlin::isa::{self, Isa};
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
+use input::{Held, each_value, targets};
 use problem::{Penalty, Point, Scale};
 use serde::{Deserialize, Serialize};
 use single::Progress;
-use small::Small;
 
 /// Number of the table of coefficients, for columns as they are in the data: (columns, 1).
 pub const COEFFICIENTS: usize = 0;
@@ -121,33 +122,6 @@ pub struct Local {
     held: Option<Held>,
 }
 
-/// A block's rows as columns.
-#[derive(Clone, Debug)]
-struct Held {
-    columns: Columns,
-    /// Targets, centred if there is an intercept.
-    target: Vec<f64>,
-    /// All columns' numbers.
-    all: Vec<u32>,
-}
-
-impl Held {
-    /// x̃ᵀ r of all columns at the coefficients of `small`, and the sums of the residual r.
-    fn correlations(&self, small: &Small) -> (Vec<f64>, Point) {
-        let residual = self.columns.residual(&self.target, small.iter());
-        let mut correlations = vec![0.0; self.all.len()];
-        self.columns.products(&self.all, &residual, &mut correlations);
-        let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let point = Point {
-            rows: self.target.len() as f64,
-            square: inner(&residual.exact, &residual.exact),
-            with_target: inner(&self.target, &residual.exact),
-            ..Point::default()
-        };
-        (correlations, point)
-    }
-}
-
 /// What was found for a λ at the current coefficients.
 #[derive(Clone, Copy, Debug)]
 struct Solved {
@@ -157,68 +131,7 @@ struct Solved {
     gap: f64,
 }
 
-/// A block's targets; none if it has no rows with targets.
-fn targets(block: &Block) -> Option<&[f32]> {
-    let targets = match &block.contents {
-        Contents::Dense(rows) => &rows.targets,
-        Contents::Sparse(rows) => &rows.targets,
-        _ => return None,
-    };
-    (targets.len() == block.rows()).then_some(targets)
-}
-
-/// Calls `each(row, column, value)` for the block's values that are stored and not zero.
-fn each_value(block: &Block, mut each: impl FnMut(usize, usize, f64)) {
-    match &block.contents {
-        Contents::Dense(rows) => {
-            for (row, values) in rows.values.chunks_exact(rows.width.max(1)).enumerate() {
-                for (column, value) in values.iter().enumerate().filter(|(_, value)| **value != 0.0) {
-                    each(row, column, f64::from(*value));
-                }
-            }
-        }
-        Contents::Sparse(rows) => {
-            for row in 0..rows.offsets.len().saturating_sub(1) {
-                for at in rows.offsets[row] as usize..rows.offsets[row + 1] as usize {
-                    each(row, rows.columns[at] as usize, f64::from(rows.values[at]));
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
 impl Lasso {
-    /// Refuses blocks without targets, columns that the shape does not know, and what is no finite number.
-    fn check_block(&self, block: &Block) -> Result<()> {
-        let Some(targets) = targets(block) else {
-            let (first, end) = (block.first_row, block.end_row);
-            return Err(Error::Data(format!("lasso: rows {first}..{end} have no targets")));
-        };
-        let first = block.first_row;
-        if let Some(row) = targets.iter().position(|target| !target.is_finite()) {
-            let target = targets[row];
-            let row = first + row;
-            return Err(Error::Data(format!(
-                "lasso: row {row}: target {target}; it must be a finite number"
-            )));
-        }
-        let mut bad = None;
-        each_value(block, |row, column, value| {
-            if column >= self.width || !value.is_finite() {
-                bad = Some((first + row, column, value));
-            }
-        });
-        match bad {
-            None => Ok(()),
-            Some((row, column, value)) => Err(Error::Data(format!(
-                "lasso: row {row}, column {column} of {} (from 0): value {value}; finite numbers in columns that \
-                 are there are allowed",
-                self.width
-            ))),
-        }
-    }
-
     /// Centre and unit of every column, once the sums of all lanes are there.
     fn scales(&self, params: &Params) -> Vec<Scale> {
         let Config { intercept, standardise, .. } = self.config;
@@ -244,7 +157,10 @@ impl Lasso {
             return Err(Error::Data(format!("lasso: block {} has no rows with targets", block.id)));
         };
         let centre = self.target_centre(params);
-        let target = targets.iter().map(|target| f64::from(*target) - centre).collect();
+        // A target that is the mean but for rounding is the mean: where all are alike nothing is left to explain.
+        let left =
+            |target: f64| if (target - centre).abs() <= 1e-13 * centre.abs() { 0.0 } else { target - centre };
+        let target = targets.iter().map(|target| left(f64::from(*target))).collect();
         Ok(Held { columns, target, all: (0..self.width as u32).collect() })
     }
 
@@ -397,9 +313,10 @@ impl Algorithm for Lasso {
 
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
         if unit.epoch == 0 {
-            self.check_block(unit.block)?;
+            input::check(unit.block, self.width)?;
             let mut squares = params.table_mut::<f64>(SQUARES);
-            each_value(unit.block, |_, column, value| squares.row_mut(column)[0] += value);
+            let sums = columns::sums(unit.block, self.width, self.isa);
+            sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
             let mut state = params.table_mut::<f64>(STATE);
             let sum: f64 =
                 targets(unit.block).iter().copied().flatten().map(|target| f64::from(*target)).sum();
@@ -416,14 +333,8 @@ impl Algorithm for Lasso {
         }
         let centres: Vec<f64> = self.scales(params).iter().map(|scale| scale.centre).collect();
         let mut squares = params.table_mut::<f64>(SQUARES);
-        let mut stored = vec![0usize; self.width];
-        each_value(unit.block, |_, column, value| {
-            stored[column] += 1;
-            squares.row_mut(column)[1] += (value - centres[column]).powi(2);
-        });
-        for (column, stored) in stored.iter().enumerate() {
-            squares.row_mut(column)[1] += (unit.block.rows() - stored) as f64 * centres[column].powi(2);
-        }
+        let sums = columns::squares(unit.block, &centres, self.isa);
+        sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
         Ok(local.unwrap_or_default())
     }
 

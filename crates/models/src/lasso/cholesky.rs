@@ -62,6 +62,7 @@ impl Factor<'_> {
     }
 
     /// Factors the `VECTOR` columns from `done` on, whose rows are reduced by all columns before.
+    #[allow(clippy::needless_range_loop, reason = "several arrays by row and column")]
     #[inline(always)]
     fn columns(&mut self, done: usize, diagonal: &[f32]) {
         let end = self.size.min(done + VECTOR);

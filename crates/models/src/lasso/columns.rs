@@ -3,6 +3,7 @@
 
 use super::kernel::{Matrix, VECTOR, add, pairs, products};
 use super::problem::Scale;
+use crate::softmax::kernel::{Work, dispatch};
 use dunlin::data::{Block, Contents};
 use dunlin::isa::Isa;
 
@@ -115,19 +116,89 @@ impl Columns {
                     places[range.clone()].iter().zip(&values[range])
                 };
                 let mut spread = vec![0.0f64; self.rows];
-                for j in first..which.len() {
-                    let right = which[j] as usize;
-                    entries(which[j]).for_each(|(row, value)| spread[*row as usize] = f64::from(*value));
+                for (j, right) in which.iter().enumerate().skip(first) {
+                    entries(*right).for_each(|(row, value)| spread[*row as usize] = f64::from(*value));
                     for (i, left) in which[..=j].iter().enumerate() {
                         let plain: f64 = entries(*left)
                             .map(|(row, value)| f64::from(*value) * spread[*row as usize])
                             .sum();
-                        let left = *left as usize;
+                        let (left, right) = (*left as usize, *right as usize);
                         let (a, b) = (shifts[left], shifts[right]);
                         out(i, j, plain - a * sums[right] - b * sums[left] + self.rows as f64 * a * b);
                     }
-                    entries(which[j]).for_each(|(row, _)| spread[*row as usize] = 0.0);
+                    entries(*right).for_each(|(row, _)| spread[*row as usize] = 0.0);
                 }
+            }
+        }
+    }
+}
+
+/// Σ x of each of `width` columns over a block's rows.
+pub(super) fn sums(block: &Block, width: usize, isa: Isa) -> Vec<f64> {
+    let mut out = vec![0.0; width];
+    match &block.contents {
+        Contents::Dense(rows) => dispatch(isa, Sums { values: &rows.values, out: &mut out }),
+        Contents::Sparse(rows) => {
+            let entries = rows.columns.iter().zip(&rows.values);
+            entries.for_each(|(column, value)| out[*column as usize] += f64::from(*value));
+        }
+        _ => {}
+    }
+    out
+}
+
+/// Σ (x − centre)² of each column over a block's rows.
+pub(super) fn squares(block: &Block, centres: &[f64], isa: Isa) -> Vec<f64> {
+    let mut out = vec![0.0; centres.len()];
+    match &block.contents {
+        Contents::Dense(rows) => dispatch(isa, Squares { values: &rows.values, centres, out: &mut out }),
+        Contents::Sparse(rows) => {
+            let mut stored = vec![0usize; centres.len()];
+            for (column, value) in rows.columns.iter().zip(&rows.values) {
+                let column = *column as usize;
+                stored[column] += 1;
+                out[column] += (f64::from(*value) - centres[column]).powi(2);
+            }
+            for ((out, stored), centre) in out.iter_mut().zip(stored).zip(centres) {
+                *out += (block.rows() - stored) as f64 * centre * centre;
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+struct Sums<'a> {
+    values: &'a [f32],
+    out: &'a mut [f64],
+}
+
+impl Work for Sums<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for row in self.values.chunks_exact(self.out.len().max(1)) {
+            self.out.iter_mut().zip(row).for_each(|(out, value)| *out += f64::from(*value));
+        }
+    }
+}
+
+struct Squares<'a> {
+    values: &'a [f32],
+    centres: &'a [f64],
+    out: &'a mut [f64],
+}
+
+impl Work for Squares<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for row in self.values.chunks_exact(self.out.len().max(1)) {
+            for ((out, value), centre) in self.out.iter_mut().zip(row).zip(self.centres) {
+                let left = f64::from(*value) - centre;
+                *out += left * left;
             }
         }
     }
@@ -158,10 +229,11 @@ fn sparse(row_offsets: &[u32], columns: &[u32], stored: &[f32], scales: &[Scale]
     let mut next = offsets.clone();
     let (mut places, mut values) = (vec![0u32; columns.len()], vec![0.0f32; columns.len()]);
     for row in 0..row_offsets.len().saturating_sub(1) {
-        for at in row_offsets[row] as usize..row_offsets[row + 1] as usize {
-            let column = columns[at] as usize;
+        let range = row_offsets[row] as usize..row_offsets[row + 1] as usize;
+        for (column, value) in columns[range.clone()].iter().zip(&stored[range]) {
+            let column = *column as usize;
             places[next[column]] = row as u32;
-            values[next[column]] = (f64::from(stored[at]) * scales[column].factor) as f32;
+            values[next[column]] = (f64::from(*value) * scales[column].factor) as f32;
             next[column] += 1;
         }
     }

@@ -13,6 +13,7 @@ pub(super) const VECTOR: usize = 16;
 const CHUNK: usize = 1024;
 
 /// The products of every column of `left` with every column of `right`, all of one length, a multiple of [`VECTOR`].
+#[allow(clippy::needless_range_loop, reason = "indices of tiles")]
 #[inline(always)]
 pub(super) fn tile<const I: usize, const J: usize>(left: [&[f32]; I], right: [&[f32]; J]) -> [[f64; J]; I] {
     let length = left[0].len();

@@ -5,9 +5,10 @@
 //! solves the same small problem from the same numbers, to the same bits, and only lane 0 writes what came out. A lane
 //! keeps the whole Gram matrix: the table holds the new rows alone.
 
+use super::input::Held;
 use super::problem::{Penalty, Point};
 use super::single::{Progress, Round};
-use super::{CORRELATIONS, Held, Lasso, PRODUCTS, RESIDUAL, STATE};
+use super::{CORRELATIONS, Lasso, PRODUCTS, RESIDUAL, STATE};
 use dunlin::{Params, Result, Unit};
 use serde::{Deserialize, Serialize};
 

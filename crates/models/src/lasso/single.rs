@@ -1,9 +1,10 @@
 //! One lane: everything at hand. Rounds of: correlations of all columns, duality gap, more columns into the working
 //! set, the small problem on it; λ after λ.
 
+use super::input::Held;
 use super::problem::{Penalty, Point, lambdas};
 use super::small::Small;
-use super::{Config, Held, Solved};
+use super::{Config, Solved};
 use dunlin::isa::Isa;
 use dunlin::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -11,11 +12,15 @@ use serde::{Deserialize, Serialize};
 /// Multiplications and additions in a unit of work, about.
 const UNIT: f64 = 1.5e9;
 /// New columns that a round may add, whatever the number of coefficients.
-const LEAST_NEW: usize = 64;
+const LEAST_NEW: usize = 200;
 /// The small problem is solved at most this much finer than the tolerance asks.
 const FINEST: f64 = 1e-7;
 /// While columns are missing, the small problem is solved to this share of its worst violation.
 const COARSE: f64 = 0.02;
+/// Rounds of sweeps and a Newton step on a small problem, while columns are missing and when none is.
+const ROUNDS: [usize; 2] = [2, 100];
+/// Steps from the λ that zeroes everything to the first λ.
+const WARM: usize = 9;
 /// Columns whose Gram matrix fits in a GiB.
 const MOST_COLUMNS: usize = 16_384;
 
@@ -27,6 +32,8 @@ pub(super) struct Progress {
     pub(super) lambdas: Vec<f64>,
     /// λs that are solved.
     pub(super) solved: usize,
+    /// λs on the way to the first one, one round each: from near its optimum a small λ takes few Newton steps.
+    warm: Vec<f64>,
     /// How fine the small problem must be solved, in units of l1.
     fineness: f64,
 }
@@ -47,6 +54,8 @@ impl Progress {
         let most = correlations.iter().fold(0.0f64, |most, c| most.max(c.abs())) / config.l1_ratio;
         let last = config.lambda.unwrap_or(config.lambda_fraction * most);
         self.lambdas = lambdas(most, last, config.path);
+        self.warm = lambdas(most, self.lambdas[0], WARM);
+        self.warm.retain(|lambda| *lambda < most && *lambda > self.lambdas[0]);
         self.fineness = 0.5 * config.tolerance;
     }
 
@@ -73,6 +82,11 @@ impl Progress {
             let stuck = self.fineness < FINEST * config.tolerance;
             let found = Solved { lambda, nonzeros: self.small.nonzeros(), point: round.point, gap };
             solved(self.solved, found);
+            if gap > config.tolerance && !self.warm.is_empty() {
+                let on_the_way = Penalty::new(self.warm.remove(0), config.l1_ratio);
+                let missing = self.missing(on_the_way, None, &round.correlations);
+                return Some((on_the_way, missing));
+            }
             if gap > config.tolerance && !stuck {
                 return Some((penalty, self.missing(penalty, last, &round.correlations)));
             }
@@ -145,12 +159,14 @@ impl Progress {
         let far = own.iter().zip(&self.small.weights).map(|(c, w)| violation(*c, *w, penalty));
         let worst = far.fold(0.0, f64::max);
         let mut tolerance = self.fineness * penalty.l1;
-        if missing {
+        let rough = missing || !self.warm.is_empty();
+        if rough {
             tolerance = tolerance.max(COARSE * worst);
         } else {
             self.fineness *= 0.1;
         }
-        self.small.solve(isa, penalty, &mut own, tolerance)
+        let rounds = ROUNDS[usize::from(!rough)];
+        self.small.solve(isa, penalty, &mut own, (tolerance, rounds))
     }
 }
 
@@ -194,16 +210,6 @@ pub(super) fn advance(
         work += (rows * width) as f64;
         work += (rows * missing.len()) as f64 * (first as f64 + 0.5 * missing.len() as f64);
         work += progress.improve(isa, penalty, &round.correlations, !missing.is_empty());
-        if std::env::var("LASSO_DEBUG").is_ok() {
-            eprintln!(
-                "W {} new {} nz {} gap {:.3e} work {:.3e}",
-                progress.small.len(),
-                missing.len(),
-                progress.small.nonzeros(),
-                round.point.relative_gap(penalty),
-                work
-            );
-        }
     }
     Ok(())
 }

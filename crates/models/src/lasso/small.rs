@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 
 /// Sweeps of coordinate descent before a Newton step.
 const SWEEPS: usize = 4;
-/// Sweeps and Newton steps before the small problem is given back as it is.
-const ROUNDS: usize = 100;
 /// Solutions of one factorisation that refine each other.
 const REFINEMENTS: usize = 4;
 
@@ -92,17 +90,18 @@ impl Small {
     }
 
     /// Improves the coefficients until no coordinate is further than `tolerance` (in units of correlation) from its
-    /// best. `correlations` are x̃ᵀ r / n of the working set at the start, and follow. Returns the additions and
+    /// best, or for so many `rounds` of sweeps and a Newton step. `correlations` are x̃ᵀ r / n of the working set at
+    /// the start, and follow. Returns the additions and
     /// multiplications it took, about.
     pub(super) fn solve(
         &mut self,
         isa: Isa,
         penalty: Penalty,
         correlations: &mut [f64],
-        tolerance: f64,
+        (tolerance, rounds): (f64, usize),
     ) -> f64 {
         let mut work = 0.0;
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let (gram, stride) = (&self.gram[..], self.stride);
             let sweeps =
                 Sweeps { gram, stride, weights: &mut self.weights, correlations, penalty, tolerance };
@@ -182,7 +181,8 @@ impl Small {
                     step * bent + penalty.of(weight + step) - penalty.of(weight)
                 })
                 .sum();
-            if !(change <= sure) {
+            let is_better = change <= sure;
+            if !is_better {
                 let part: Vec<f64> = direction.iter().map(|step| first * step).collect();
                 let moved = self.image(isa, active, &part);
                 self.apply(correlations, active, &part, &moved);
