@@ -42,7 +42,7 @@ pub use synth::generators;
 /// What kind of data a block holds; a model says which it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// Rows of features with a class each.
+    /// Rows of features with a class, or a target, each.
     Labelled,
     /// (user, item, rating).
     Ratings,
@@ -60,8 +60,11 @@ pub struct SparseRows {
     pub columns: Vec<u32>,
     /// Value of each entry.
     pub values: Vec<f32>,
-    /// Class of each row: an index into [`Shape::classes`]; [`UNKNOWN`] for a class not seen in training.
+    /// Class of each row: an index into [`Shape::classes`]; [`UNKNOWN`] for a class not seen in training. All 0 where
+    /// there are targets.
     pub classes: Vec<u32>,
+    /// Target of each row, a finite number, if [`ReadOptions::targets`] asked for them; else empty.
+    pub targets: Vec<f32>,
 }
 
 /// Feature rows with every value stored, row after row.
@@ -73,6 +76,8 @@ pub struct DenseRows {
     pub values: Vec<f32>,
     /// As in [`SparseRows`].
     pub classes: Vec<u32>,
+    /// As in [`SparseRows`].
+    pub targets: Vec<f32>,
 }
 
 /// Ratings, in the order of the file within each user; users ascend until a model rearranges them.
@@ -188,11 +193,11 @@ pub struct Shape {
     pub samples: usize,
     /// The labels that occur, ascending; class c of a block is `classes[c]`. Empty where there are none.
     pub classes: Vec<i64>,
-    /// Mean rating; 0 where there are none.
+    /// Mean rating or target; 0 where there are none.
     pub mean_target: f64,
-    /// Least rating.
+    /// Least rating or target.
     pub min_target: f32,
-    /// Greatest rating.
+    /// Greatest rating or target.
     pub max_target: f32,
 }
 

@@ -126,7 +126,12 @@ fn data(settings: &Settings) -> Data {
             ratings.ratings.push(1.0);
         }
         let contents = match settings.dense {
-            true => Contents::Dense(DenseRows { width: 1, values: vec![1.0; 2], classes: vec![0; 2] }),
+            true => Contents::Dense(DenseRows {
+                width: 1,
+                values: vec![1.0; 2],
+                classes: vec![0; 2],
+                targets: Vec::new(),
+            }),
             false => Contents::Ratings(ratings),
         };
         Block { id: id as u32, first_row: 2 * id, end_row: 2 * id + 2, contents }

@@ -318,6 +318,57 @@ pub(crate) const SPARSE_CODING: Details = Details {
     example: "dunlin train sparse-coding --train sample:digits --test sample:digits-test --set atoms=64 --epochs 5",
 };
 
+/// Of [`crate::lasso`].
+pub(crate) const LASSO: Details = Details {
+    settings: &[
+        setting("lambda", "above 0, or null", "strength λ of the penalty; null: lambda_fraction decides"),
+        setting(
+            "lambda_fraction",
+            "above 0 to 1",
+            "λ as a share of the smallest that zeroes all coefficients",
+        ),
+        setting(
+            "path",
+            "1 to 10000",
+            "number of λs, in geometric steps from where all coefficients are zero",
+        ),
+        setting("l1_ratio", "above 0 to 1", "share of the penalty on |w|; the rest is on ½ w² (elastic net)"),
+        setting(
+            "standardise",
+            "true or false",
+            "whether the penalty is for columns scaled to unit deviation",
+        ),
+        setting("intercept", "true or false", "whether there is an intercept, which has no penalty"),
+        setting("tolerance", "1e-12 to 1", "relative duality gap to stop at"),
+        setting("solver", "workingset", "coordinate descent and Newton steps on a growing working set"),
+    ],
+    tables: &[
+        table("coefficients", "columns x 1", "for columns as they are in the data"),
+        table("intercept", "1 x 1", "added to every prediction"),
+        table("path", "λs x 4", "λ, non-zero coefficients, objective, relative gap"),
+        table("squares", "columns x 2", "sums of values and of squares; working memory, not saved"),
+        table("lasso_state", "1 x 7", "likewise"),
+        table("correlations", "columns x 1", "with the residual, summed over lanes; likewise"),
+        table("products", "up to 64 x 2048", "new rows of the Gram matrix; likewise"),
+    ],
+    metrics: &[
+        metric(
+            "train_objective",
+            "mean of ½ error² + λ (l1_ratio Σ|w| + (1 − l1_ratio)/2 Σw²) at the last λ begun; falls",
+        ),
+        metric(
+            "relative_gap",
+            "(objective − a proven lower bound) / objective, the greatest of a path and 1 until its end; the run ends at \
+             tolerance",
+        ),
+        metric("nonzeros", "coefficients that are not zero"),
+        metric("train_rmse", "root of the mean squared error on training rows, in the target's unit"),
+        test_metric("test_rmse", "train_rmse on test rows"),
+    ],
+    predicts: "one number: the target",
+    example: "dunlin train lasso --train 'synth:lasso?n=500&columns=2000' --test 'synth:lasso?n=500&columns=2000&part=test' --set standardise=true",
+};
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -388,6 +439,7 @@ mod tests {
                 "kmeans" => tables::<crate::kmeans::Kmeans>(&shape, &[]),
                 "nmf" => tables::<crate::nmf::Nmf>(&shape, &[]),
                 "sparse-coding" => tables::<crate::sparse_coding::SparseCoding>(&shape, &[]),
+                "lasso" => tables::<crate::lasso::Lasso>(&shape, &[]),
                 _ => tables::<crate::softmax::Softmax>(&shape, &[("solver", "lbfgs")]),
             };
             let told: Vec<&str> = model.details.tables.iter().map(|table| table.name).collect();

@@ -297,6 +297,7 @@ impl Algorithm for Kmeans {
             sparse.offsets.push(sparse.columns.len() as u32);
         }
         sparse.classes = std::mem::take(&mut rows.classes);
+        sparse.targets = std::mem::take(&mut rows.targets);
         block.contents = Contents::Sparse(sparse);
     }
 

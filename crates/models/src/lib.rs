@@ -6,6 +6,7 @@ mod details;
 pub mod dml;
 mod factors;
 pub mod kmeans;
+pub mod lasso;
 pub mod lda;
 pub mod mf;
 pub mod nmf;
@@ -28,6 +29,7 @@ pub const MODELS: &[Model] = &[
     model::<kmeans::Kmeans>(),
     model::<nmf::Nmf>(),
     model::<sparse_coding::SparseCoding>(),
+    model::<lasso::Lasso>(),
 ];
 
 /// The model called `name`.

@@ -19,7 +19,7 @@
 //! ascent is not assured, so they are not offered.
 
 pub mod dual;
-mod kernel;
+pub(crate) mod kernel;
 pub mod lbfgs;
 mod measure;
 #[cfg(test)]

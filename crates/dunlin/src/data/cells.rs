@@ -73,8 +73,8 @@ impl Block {
                 cells.into_iter().map(Contents::Documents).collect()
             }
             Contents::Sparse(rows) => {
-                let empty =
-                    SparseRows { offsets: vec![0], classes: rows.classes.clone(), ..SparseRows::default() };
+                let (classes, targets) = (rows.classes.clone(), rows.targets.clone());
+                let empty = SparseRows { offsets: vec![0], classes, targets, ..SparseRows::default() };
                 let mut cells = vec![empty; ranges.len()];
                 for bounds in rows.offsets.windows(2) {
                     deal(&mut cells, ranges, bounds, &rows.columns, |cell, at| {

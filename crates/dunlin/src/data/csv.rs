@@ -1,6 +1,6 @@
 //! Comma-separated values: a header, then numbers, with one column of labels. Semicolons and tabs separate too.
 //!
-//! Labels may be whole numbers or words; words become classes in alphabetical order. A field may stand in
+//! Labels may be whole numbers or words, or any numbers where targets are asked for; words become classes in alphabetical order. A field may stand in
 //! quotes, with `""` for a quote; a line end within quotes is not taken.
 
 use super::input::Input;
@@ -77,6 +77,12 @@ struct Header {
     label: usize,
 }
 
+/// What stands in the label column of a row.
+enum Label {
+    Class(u32),
+    Target(f32),
+}
+
 /// Labels as texts, numbered by first appearance.
 #[derive(Default)]
 struct Words {
@@ -116,7 +122,11 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
             let (field, name) = (field?, header.names.get(at).map_or("", String::as_str));
             count += 1;
             if at == header.label {
-                label = Some(labels.position(&field)).filter(|_| !field.is_empty());
+                label = Some(match options.targets {
+                    true if !field.is_empty() => Label::Target(value(&field, name)?),
+                    _ => Label::Class(labels.position(&field)),
+                })
+                .filter(|_| !field.is_empty());
             } else if let Some(column) = columns.get(at).filter(|column| **column != UNKNOWN) {
                 values[*column as usize] = value(&field, name)?;
             }
@@ -125,7 +135,10 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
             return Err(format!("{count} fields; the header has {}", header.names.len()));
         }
         values.iter().zip(0..).for_each(|(value, column)| rows.entry(column, *value));
-        rows.end_row(label.ok_or_else(|| format!("no label in column {:?}", header.names[header.label]))?);
+        match label.ok_or_else(|| format!("no label in column {:?}", header.names[header.label]))? {
+            Label::Class(position) => rows.end_row(position),
+            Label::Target(target) => rows.end_row_with(target),
+        }
         Ok(())
     })?;
     let (labels, classes) = settle(&labels, like, input)?;

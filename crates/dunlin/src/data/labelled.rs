@@ -23,6 +23,8 @@ pub(super) struct Rows {
     values: Pile<f32>,
     /// Position of each row's label in the list of labels, in order of appearance.
     labels: Vec<u32>,
+    /// Each row's target, where labels are read as such.
+    targets: Vec<f32>,
     length: u64,
     entries: u64,
     /// Columns: one more than the greatest seen.
@@ -97,6 +99,13 @@ impl Rows {
         self.labels.push(label);
     }
 
+    /// Ends the row, which has this target.
+    #[inline(always)]
+    pub(super) fn end_row_with(&mut self, target: f32) {
+        self.end_row(0);
+        self.targets.push(target);
+    }
+
     /// Says that there are at least `columns` columns, even if the last are zero throughout.
     pub(super) fn at_least(&mut self, columns: usize) {
         self.width = self.width.max(columns.min(self.limit));
@@ -122,10 +131,21 @@ impl Rows {
         if self.labels.is_empty() {
             return Err(Error::Data(format!("{place}: no rows; the file is empty")));
         }
-        let (classes, numbers) = number_classes(&labels.values, like);
+        if options.targets && self.targets.is_empty() {
+            // A format or generator whose labels are classes: their numbers are the targets.
+            self.targets = self.labels.iter().map(|label| labels.values[*label as usize] as f32).collect();
+        }
+        let of_classes = if options.targets { &[][..] } else { &labels.values };
+        let (classes, numbers) = number_classes(of_classes, like);
         let labels_count = options.kind == Some(Kind::Labelled)
             && !options.any_labels
+            && !options.targets
             && !matches!(options.pairing, Pairing::File(_));
+        if labels_count && !self.targets.is_empty() {
+            return Err(Error::Data(format!(
+                "{place}: its rows have targets; wanted here are rows with classes"
+            )));
+        }
         if like.is_none() && labels_count && classes.len() < 2 {
             let rows = grouped(self.len() as u64);
             return Err(Error::Data(format!(
@@ -137,7 +157,7 @@ impl Rows {
             return Err(Error::Data(format!("{place}: no row has a feature")));
         }
         let mut notes = Notes { dropped_entries: self.dropped, ..Notes::default() };
-        self.labels.iter_mut().for_each(|label| *label = numbers[*label as usize]);
+        self.labels.iter_mut().for_each(|label| *label = numbers.get(*label as usize).copied().unwrap_or(0));
         notes.unknown_rows = self.labels.iter().filter(|class| **class == UNKNOWN).count() as u64;
         let width = like.map_or(self.width, |like| like.shape.columns);
         let dense = self.is_dense(width, options.layout, like);
@@ -148,6 +168,7 @@ impl Rows {
             )));
         }
         let (rows, entries) = (self.len(), if dense { self.len() * width } else { self.entries as usize });
+        let targets = Targets::of(&self.targets);
         let blocks = self.blocks(width, dense, options.blocks);
         let shape = Shape {
             kind: Kind::Labelled,
@@ -156,9 +177,9 @@ impl Rows {
             entries,
             samples: rows,
             classes,
-            mean_target: 0.0,
-            min_target: 0.0,
-            max_target: 0.0,
+            mean_target: targets.mean,
+            min_target: targets.min,
+            max_target: targets.max,
         };
         let (shape, names) = like.map_or((shape, names), |like| (like.shape.clone(), like.names.clone()));
         Ok((Data { shape, names, blocks }, notes))
@@ -186,7 +207,8 @@ impl Rows {
             let offsets = offsets(&lengths[range.clone()]);
             let count = offsets.last().copied().unwrap_or(0) as usize;
             let (columns, values) = (self.columns.take(count), self.values.take(count));
-            let sparse = SparseRows { offsets, columns, values, classes };
+            let targets = self.targets.get(range.clone()).unwrap_or_default().to_vec();
+            let sparse = SparseRows { offsets, columns, values, classes, targets };
             let contents =
                 if dense { Contents::Dense(spread(sparse, width)) } else { Contents::Sparse(sparse) };
             list.push(Block { id: id as u32, first_row: range.start, end_row: range.end, contents });
@@ -214,7 +236,24 @@ fn spread(rows: SparseRows, width: usize) -> DenseRows {
             values[row * width + rows.columns[at] as usize] = rows.values[at];
         }
     }
-    DenseRows { width, values, classes: rows.classes }
+    DenseRows { width, values, classes: rows.classes, targets: rows.targets }
+}
+
+/// Mean, least and greatest of targets; 0 where there are none.
+#[derive(Default)]
+struct Targets {
+    mean: f64,
+    min: f32,
+    max: f32,
+}
+
+impl Targets {
+    fn of(targets: &[f32]) -> Targets {
+        let Some(first) = targets.first() else { return Targets::default() };
+        let sum: f64 = targets.iter().map(|target| f64::from(*target)).sum();
+        let fold = |pick: fn(f32, f32) -> f32| targets.iter().copied().fold(*first, pick);
+        Targets { mean: sum / targets.len() as f64, min: fold(f32::min), max: fold(f32::max) }
+    }
 }
 
 /// The classes in ascending order, and for each label by position its class: the training data's, if given.

@@ -40,11 +40,13 @@ pub(super) fn gather(blocks: &[Block], rows: &[(usize, usize)]) -> Contents {
                 sparse.values.extend_from_slice(&from.values[entries]);
                 sparse.offsets.push(sparse.columns.len() as u32);
                 sparse.classes.push(from.classes[row]);
+                sparse.targets.extend(from.targets.get(row));
             }
             Contents::Dense(from) => {
                 dense.width = from.width;
                 dense.values.extend_from_slice(&from.values[row * from.width..][..from.width]);
                 dense.classes.push(from.classes[row]);
+                dense.targets.extend(from.targets.get(row));
             }
             Contents::Pairs(_) | Contents::Ratings(_) | Contents::Documents(_) => {}
         }

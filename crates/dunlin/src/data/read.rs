@@ -96,6 +96,9 @@ pub struct ReadOptions {
     /// True for a model that does not look at labels: they may all be the same. Default false.
     #[serde(default)]
     pub any_labels: bool,
+    /// True for a model that learns real numbers: labels are read as targets, not as classes. Default false.
+    #[serde(default)]
+    pub targets: bool,
     /// What makes pairs of labelled rows, for a model that learns from pairs. Default: nothing.
     #[serde(default)]
     pub pairing: Pairing,
@@ -112,6 +115,7 @@ impl Default for ReadOptions {
             label: None,
             layout: Layout::Auto,
             any_labels: false,
+            targets: false,
             pairing: Pairing::None,
         }
     }
@@ -302,7 +306,7 @@ fn spelled(kind: Kind) -> &'static str {
 
 fn takers(kind: Kind) -> &'static str {
     match kind {
-        Kind::Labelled => "the models softmax and dml",
+        Kind::Labelled => "the models softmax, dml, kmeans and lasso",
         Kind::Ratings => "the model mf",
         Kind::Documents => "the model lda",
     }

@@ -82,11 +82,11 @@ impl Tally {
     fn add(&mut self, contents: &Contents) {
         match contents {
             Contents::Sparse(rows) => {
-                self.classes(&rows.classes);
+                self.labels(&rows.classes, &rows.targets);
                 rows.values.iter().for_each(|value| self.value(f64::from(*value)));
             }
             Contents::Dense(rows) => {
-                self.classes(&rows.classes);
+                self.labels(&rows.classes, &rows.targets);
                 let stored = rows.values.iter().filter(|value| **value != 0.0);
                 stored.for_each(|value| self.value(f64::from(*value)));
             }
@@ -102,8 +102,9 @@ impl Tally {
         }
     }
 
-    fn classes(&mut self, classes: &[u32]) {
-        for class in classes {
+    /// Rows with targets have no classes to count.
+    fn labels(&mut self, classes: &[u32], targets: &[f32]) {
+        for class in classes.iter().filter(|_| targets.is_empty()) {
             match self.counts.get_mut(*class as usize) {
                 Some(count) => *count += 1,
                 None => self.unknown += 1,

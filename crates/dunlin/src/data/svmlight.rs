@@ -1,13 +1,16 @@
 //! The svmlight / libsvm format: `label index:value index:value ... # comment`, one row a line.
 //!
-//! Indices start at 1 (or 0, if asked) and ascend within a row; a label is a whole number, however written. A
+//! Indices start at 1 (or 0, if asked) and ascend within a row; a label is a whole number, however written, or any
+//! number where targets are asked for. A
 //! `qid:` word after the label is passed over: it groups rows for ranking, which no model here does. Values that
 //! are 0 are not stored.
 
 use super::input::Input;
 use super::labelled::{LAST_COLUMN, Labels, Rows};
-use super::text::{Parsed, bad_number, digits, is_blank, label, number, show, skip_blanks, word_end};
-use super::{Contents, Data, Names, Notes, ReadOptions, UNKNOWN};
+use super::text::{
+    Parsed, bad_label, bad_number, digits, is_blank, label, number, real, show, skip_blanks, word_end,
+};
+use super::{Contents, Data, Names, Notes, ReadOptions};
 use crate::{Error, Result};
 use std::io::Write;
 
@@ -20,19 +23,23 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
     let first = u64::from(!options.zero_based);
     input.each_line(|line| {
         let line = &line[..memchr::memchr(b'#', line).unwrap_or(line.len())];
-        row(line, first, &mut rows, &mut labels)
+        row(line, first, &mut rows, (!options.targets).then_some(&mut labels))
     })?;
     rows.finish(input.name(), &labels, Names::default(), options, like)
 }
 
-/// Reads one row; a line with nothing on it is passed over.
-fn row(line: &[u8], first: u64, rows: &mut Rows, labels: &mut Labels) -> Parsed<()> {
+/// Reads one row, with a target if there are no `labels`; a line with nothing on it is passed over.
+fn row(line: &[u8], first: u64, rows: &mut Rows, labels: Option<&mut Labels>) -> Parsed<()> {
     let mut at = skip_blanks(line, 0);
     if at == line.len() {
         return Ok(());
     }
     let end = word_end(line, at);
-    let position = labels.position(label(&line[at..end])?);
+    let word = &line[at..end];
+    let (position, target) = match labels {
+        Some(labels) => (Some(labels.position(label(word)?)), 0.0),
+        None => (None, target(word)?),
+    };
     at = skip_blanks(line, end);
     if line[at..].starts_with(b"qid:") {
         at = skip_blanks(line, word_end(line, at));
@@ -57,8 +64,18 @@ fn row(line: &[u8], first: u64, rows: &mut Rows, labels: &mut Labels) -> Parsed<
         };
         rows.entry((index - first) as u32, value);
     }
-    rows.end_row(position);
+    match position {
+        Some(position) => rows.end_row(position),
+        None => rows.end_row_with(target),
+    }
     Ok(())
+}
+
+fn target(word: &[u8]) -> Parsed<f32> {
+    match word.contains(&b':') {
+        true => Err(bad_label(word)),
+        false => real(word, "target"),
+    }
 }
 
 #[cold]
@@ -96,12 +113,12 @@ pub(super) fn write(data: &Data, out: &mut dyn Write) -> Result<()> {
                     let range = rows.offsets[row] as usize..rows.offsets[row + 1] as usize;
                     let entries = rows.columns[range.clone()].iter().zip(&rows.values[range]);
                     let entries = entries.map(|(column, value)| (*column as usize, *value));
-                    write_row(data, rows.classes[row], entries, out)?.map_err(failed)?;
+                    write_row(data, (&rows.classes, &rows.targets), row, entries, out)?.map_err(failed)?;
                 }
                 Contents::Dense(rows) => {
                     let values = &rows.values[row * rows.width..][..rows.width];
                     let entries = values.iter().copied().enumerate().filter(|(_, value)| *value != 0.0);
-                    write_row(data, rows.classes[row], entries, out)?.map_err(failed)?;
+                    write_row(data, (&rows.classes, &rows.targets), row, entries, out)?.map_err(failed)?;
                 }
                 _ => return Err(Error::Usage("only labelled rows can be written as svmlight".into())),
             }
@@ -112,14 +129,15 @@ pub(super) fn write(data: &Data, out: &mut dyn Write) -> Result<()> {
 
 fn write_row(
     data: &Data,
-    class: u32,
+    (classes, targets): (&[u32], &[f32]),
+    row: usize,
     entries: impl Iterator<Item = (usize, f32)>,
     out: &mut dyn Write,
 ) -> Result<std::io::Result<()>> {
-    if class == UNKNOWN {
+    let label = data.shape.classes.get(classes[row] as usize).map(i64::to_string);
+    let Some(mut line) = targets.get(row).map(f32::to_string).or(label) else {
         return Err(Error::Usage("a row whose class the training data lack cannot be written".into()));
-    }
-    let mut line = data.shape.classes[class as usize].to_string();
+    };
     for (column, value) in entries {
         line.push_str(&format!(" {}:{value}", column + 1));
     }

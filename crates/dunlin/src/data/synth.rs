@@ -4,6 +4,7 @@
 //! from the same truth. The same words give the same bits everywhere.
 
 mod dml;
+mod lasso;
 mod lda;
 mod mf;
 mod softmax;
@@ -24,7 +25,8 @@ struct Generator {
     make: Make,
 }
 
-const GENERATORS: [&Generator; 4] = [&mf::GENERATOR, &lda::GENERATOR, &softmax::GENERATOR, &dml::GENERATOR];
+const GENERATORS: [&Generator; 5] =
+    [&mf::GENERATOR, &lda::GENERATOR, &softmax::GENERATOR, &dml::GENERATOR, &lasso::GENERATOR];
 
 /// Keys that every generator has.
 const COMMON: [(&str, &str); 2] = [("seed", "1"), ("part", "train")];

@@ -74,6 +74,7 @@ fn svmlight_takes_labels_comments_queries_and_line_ends_as_they_come() {
         columns: vec![0, 2, 1, 0],
         values: vec![0.5, -0.2, 1.0, 0.5],
         classes: vec![1, 0, 1, 2],
+        targets: Vec::new(),
     };
     assert_eq!(sparse.blocks[0].contents, Contents::Sparse(expected));
     let zero = ReadOptions { zero_based: true, ..options };
@@ -246,7 +247,7 @@ fn csv_is_read_by_its_header() {
     let (test, notes) =
         read_from(Box::new(test.as_bytes()), "y.csv", &ReadOptions::default(), Some(&data)).unwrap();
     assert_eq!((notes.dropped_entries, notes.unknown_rows), (2, 1));
-    let expected = DenseRows { width: 2, values: vec![2.0, 1.0], classes: vec![1] };
+    let expected = DenseRows { width: 2, values: vec![2.0, 1.0], classes: vec![1], ..DenseRows::default() };
     assert_eq!(test.blocks[0].contents, Contents::Dense(expected));
     let named = ReadOptions { label: Some("width".into()), ..ReadOptions::default() };
     let numbered = ReadOptions { label: Some("0".into()), ..ReadOptions::default() };
@@ -353,7 +354,7 @@ fn what_is_no_data_file_is_told_apart() {
     refused(parse_with("x", b"1 1 3\n2 1 3\n", &wanting(Kind::Documents), None), "taken by the model mf");
     refused(
         parse_with("x", b"1 1:1\n", &wanting(Kind::Ratings), None),
-        "taken by the models softmax and dml",
+        "taken by the models softmax, dml, kmeans and lasso",
     );
     refused(read("sample:digit", &options, None), "did you mean digits?");
 }
@@ -375,7 +376,7 @@ fn idx_files_must_fit_each_other() {
     let labels = idx(&[2], &[1, 0]);
     let data = parse_idx(&idx(&[2, 1, 2], &[0, 255, 51, 0]), &labels).unwrap();
     assert_eq!((data.shape.rows, data.shape.columns), (2, 2));
-    let first = DenseRows { width: 2, values: vec![0.0, 1.0], classes: vec![1] };
+    let first = DenseRows { width: 2, values: vec![0.0, 1.0], classes: vec![1], ..DenseRows::default() };
     assert_eq!(data.blocks[0].contents, Contents::Dense(first));
     for (sizes, bytes, expected) in [
         (&[3, 1, 2][..], &[0; 6][..], "labels: sizes [2]; images has 3 images"),
@@ -401,7 +402,8 @@ fn an_idx_folder_has_training_and_test_images() {
     refused(read(&folder.path(""), &ReadOptions::default(), Some(&train)), "no labels for these images");
     folder.file("t10k-labels-idx1-ubyte", &idx(&[1], &[9]));
     let test = read(&folder.path(""), &ReadOptions::default(), Some(&train)).unwrap();
-    let expected = DenseRows { width: 2, values: vec![0.0, 1.0], classes: vec![UNKNOWN] };
+    let expected =
+        DenseRows { width: 2, values: vec![0.0, 1.0], classes: vec![UNKNOWN], ..DenseRows::default() };
     assert_eq!(test.blocks[0].contents, Contents::Dense(expected));
 }
 
@@ -647,4 +649,64 @@ fn a_summary_counts_what_is_there() {
     assert!(shown.contains("non-zeros        3 (20.000 %, stored sparse)"), "{shown}");
     assert!(shown.ends_with("blocks           2 of 1 to 2 entries"), "{shown}");
     assert!(serde_json::to_string(&sum).unwrap().contains("\"nonzeros\":3"));
+}
+
+#[test]
+fn targets_are_read_where_a_model_asks_for_them() {
+    let options = ReadOptions { targets: true, blocks: 2, ..wanting(Kind::Labelled) };
+    let targets = |data: &Data| -> Vec<f32> {
+        let of = |block: &Block| match &block.contents {
+            Contents::Sparse(rows) => rows.targets.clone(),
+            Contents::Dense(rows) => rows.targets.clone(),
+            _ => panic!("labelled"),
+        };
+        data.blocks.iter().flat_map(of).collect()
+    };
+    let svm = parse_with("a.svm", b"-6.5 1:1\n2e-1 2:3\n7 1:2 2:1\n", &options, None).unwrap();
+    assert_eq!(targets(&svm), [-6.5, 0.2, 7.0]);
+    assert_eq!((svm.shape.min_target, svm.shape.max_target, svm.shape.classes.len()), (-6.5, 7.0, 0));
+    assert!((svm.shape.mean_target - 0.7 / 3.0).abs() < 1e-7);
+    assert_eq!((svm.blocks.len(), summary(&svm).unknown), (2, 0));
+    let csv = parse_with("a.csv", b"x,target,z\n1,-6.5,2\n3,0.2,0\n1,7,9\n", &options, None).unwrap();
+    assert_eq!((targets(&csv), csv.shape.columns), (vec![-6.5, 0.2, 7.0], 2));
+    let mut mixed = targets(&mix(csv.clone()));
+    mixed.sort_by(f32::total_cmp);
+    assert_eq!(mixed, [-6.5, 0.2, 7.0]);
+    let test = parse_with("b.svm", b"99.25 1:1 3:4\n", &options, Some(&svm)).unwrap();
+    assert_eq!((targets(&test), &test.shape), (vec![99.25], &svm.shape));
+    let mut written = Vec::new();
+    write(&svm, Format::Svmlight, &mut written).unwrap();
+    assert_eq!(written, b"-6.5 1:1\n0.2 2:3\n7 1:2 2:1\n");
+    // Without the wish labels are classes as ever; class labels make targets where a format has nothing else.
+    assert!(targets(&parse("a.svm", "1 1:1\n2 1:1\n").unwrap()).is_empty());
+    let made = read("synth:softmax?n=20&columns=5&nonzeros=5&classes=3", &options, None).unwrap();
+    assert!(targets(&made).iter().all(|target| [1.0, 2.0, 3.0].contains(target)));
+    // All alike is no fault of a target.
+    assert_eq!(targets(&parse_with("a.svm", b"3 1:1\n3 2:1\n", &options, None).unwrap()), [3.0, 3.0]);
+    for (name, text, expected) in [
+        ("a.svm", "1 1:1\nnan 1:1\n", "a.svm:2: target nan; it must be a finite number"),
+        ("a.svm", "inf 1:1\n", "a.svm:1: target inf; it must be a finite number"),
+        ("a.svm", "1e39 1:1\n", "a.svm:1: target 1e39 is too large"),
+        ("a.svm", "x 1:1\n", "a.svm:1: target \"x\" is not a number"),
+        ("a.svm", "1:1 2:1\n", "a.svm:1: \"1:1\" where the label should be"),
+        ("a.csv", "x,y\n1,2\n1,nan\n", "a.csv:3: value nan; it must be a finite number (column \"y\")"),
+        ("a.csv", "x,y\n1,\n", "a.csv:2: no label in column \"y\""),
+    ] {
+        refused(parse_with(name, text.as_bytes(), &options, None), expected);
+    }
+}
+
+#[test]
+fn made_up_regression_data_have_their_noise() {
+    let options = ReadOptions { targets: true, ..ReadOptions::default() };
+    let source = "synth:lasso?n=2000&columns=8&support=8&correlation=0.9&noise=0";
+    let data = read(source, &options, None).unwrap();
+    assert_eq!((data.shape.rows, data.shape.columns), (2000, 8));
+    let part = read(&format!("{source}&part=test"), &options, Some(&data)).unwrap();
+    assert_ne!(data.blocks[0].contents, part.blocks[0].contents);
+    let Contents::Dense(rows) = &data.blocks[0].contents else { panic!("dense") };
+    assert_eq!(rows.targets.len(), rows.values.len() / 8);
+    refused(read(source, &wanting(Kind::Labelled), None), "wanted here are rows with classes");
+    refused(read("synth:lasso?correlation=2", &options, None), "correlation=2; a number from 0 to 1");
+    refused(read("synth:lasso?support=2000", &options, None), "support=2000; a whole number from 0 to 1000");
 }

@@ -141,8 +141,9 @@ pub(super) fn label(word: &[u8]) -> Parsed<i64> {
     }
 }
 
+/// Why `word` is no label that we take.
 #[cold]
-fn bad_label(word: &[u8]) -> String {
+pub(super) fn bad_label(word: &[u8]) -> String {
     let shown = show(word);
     if word.contains(&b',') {
         format!("several labels ({shown}); each row has one class")

@@ -47,6 +47,7 @@ fn data(values: &[f32], classes: &[u32], blocks: usize) -> Data {
             width,
             values: values[range.start * width..range.end * width].to_vec(),
             classes: classes[range.clone()].to_vec(),
+            ..DenseRows::default()
         });
         Block { id: at as u32, first_row: range.start, end_row: range.end, contents }
     };

@@ -9,7 +9,7 @@ use dunlin::isa::Isa;
 use dunlin::{Table, TableMut};
 
 /// Work to be compiled for several instruction levels; `run` must be `#[inline(always)]`.
-pub(super) trait Work {
+pub(crate) trait Work {
     /// What it gives.
     type Out;
     /// Does it.
@@ -18,7 +18,7 @@ pub(super) trait Work {
 
 /// Does `work` with the instructions of `isa`, or of this machine if it has less.
 #[allow(unsafe_code)]
-pub(super) fn dispatch<W: Work>(isa: Isa, work: W) -> W::Out {
+pub(crate) fn dispatch<W: Work>(isa: Isa, work: W) -> W::Out {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]

@@ -39,7 +39,8 @@ fn rows(count: usize, width: usize, classes: usize) -> (Vec<Vec<f32>>, Vec<u32>)
 fn contents(rows: &[Vec<f32>], labels: &[u32], dense: bool) -> Contents {
     if dense {
         let width = rows[0].len();
-        return Contents::Dense(DenseRows { width, values: rows.concat(), classes: labels.to_vec() });
+        let (values, classes) = (rows.concat(), labels.to_vec());
+        return Contents::Dense(DenseRows { width, values, classes, ..DenseRows::default() });
     }
     let mut sparse = SparseRows { offsets: vec![0], classes: labels.to_vec(), ..SparseRows::default() };
     for row in rows {

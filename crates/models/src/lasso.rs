@@ -1,0 +1,413 @@
+//! Lasso and elastic net: sparse linear regression.
+//!
+//! ```text
+//! 1/(2n) ‖y − X w − b‖² + λ (ratio ‖w‖₁ + (1 − ratio)/2 ‖w‖²)
+//! ```
+//!
+//! With `standardise` the penalty is on the coefficients of the columns scaled to unit deviation (sparse columns are
+//! centred by a correction and stay sparse). The solution is found on a growing working set (Johnson and Guestrin 2015;
+//! Massias et al. 2018) whose small problem needs the columns' Gram matrix only (`lasso/small.rs`); it ends on the
+//! duality gap at the residual, over all columns. One lane has everything at hand (`lasso/single.rs`); with several, the
+//! rows are cut, and correlations and new parts of the Gram matrix are summed over the lanes (`lasso/lanes.rs`).
+
+mod cholesky;
+mod columns;
+mod input;
+mod kernel;
+mod lanes;
+pub mod problem;
+mod single;
+mod small;
+#[cfg(test)]
+mod tests;
+
+use columns::Columns;
+use dunlin::algorithm::StrategyKind;
+use dunlin::data::{Contents, Kind, Names, ReadOptions};
+use dunlin::isa::{self, Isa};
+use dunlin::table::Type;
+use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
+use input::{Held, each_value, targets};
+use problem::{Penalty, Point, Scale};
+use serde::{Deserialize, Serialize};
+use single::Progress;
+
+/// Number of the table of coefficients, for columns as they are in the data: (columns, 1).
+pub const COEFFICIENTS: usize = 0;
+/// Number of the table of the intercept: (1, 1).
+pub const INTERCEPT: usize = 1;
+/// Number of the table of the path: (λs, λ · non-zeros · objective · relative gap).
+pub const PATH: usize = 2;
+/// Σ x and Σ (x − centre)² of each column.
+const SQUARES: usize = 3;
+/// [`TARGET_SUM`] to [`JUDGED`], and what lanes sum up.
+const STATE: usize = 4;
+/// x̃ᵀ r of each column, summed over lanes.
+const CORRELATIONS: usize = 5;
+/// New rows of the Gram matrix, summed over lanes.
+const PRODUCTS: usize = 6;
+
+const TARGET_SUM: usize = 0;
+const BLOCKS: usize = 1;
+const LAMBDA: usize = 2;
+/// λs that are solved.
+const SOLVED: usize = 3;
+/// 1 once the gap is known.
+const JUDGED: usize = 4;
+/// ‖r‖² and yᵀr over lanes.
+const RESIDUAL: usize = 5;
+const FIELDS: usize = 7;
+
+/// Settings of [`Lasso`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Strength λ of the penalty, above 0; none for `lambda_fraction` of the smallest that zeroes everything.
+    pub lambda: Option<f64>,
+    /// λ as a share of the smallest λ at which all coefficients are zero, above 0 to 1. Default 0.1.
+    pub lambda_fraction: f64,
+    /// Number of λs, in geometric steps from the smallest that zeroes everything down to λ, 1 to 10,000. Default 1.
+    pub path: usize,
+    /// Share of the penalty that is on absolute values, above 0 to 1; the rest is on squares. Default 1.
+    pub l1_ratio: f64,
+    /// Whether the penalty is on coefficients of columns scaled to unit deviation. Default false.
+    pub standardise: bool,
+    /// Whether there is an intercept, which has no penalty. Default true.
+    pub intercept: bool,
+    /// Relative duality gap (objective − lower bound) / objective to stop at, 1e-12 to 1. Default 1e-6.
+    pub tolerance: f64,
+    /// `workingset`.
+    pub solver: Solver,
+}
+
+/// How the optimum is approached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solver {
+    /// Coordinate descent and Newton steps on a growing working set.
+    WorkingSet,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            lambda: None,
+            lambda_fraction: 0.1,
+            path: 1,
+            l1_ratio: 1.0,
+            standardise: false,
+            intercept: true,
+            tolerance: 1e-6,
+            solver: Solver::WorkingSet,
+        }
+    }
+}
+
+/// Lasso and elastic net.
+#[derive(Clone, Debug)]
+pub struct Lasso {
+    config: Config,
+    rows: usize,
+    width: usize,
+    isa: Isa,
+}
+
+/// What is kept for a block.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Local {
+    progress: Progress,
+    turn: lanes::Turn,
+    /// Made again after a checkpoint.
+    #[serde(skip)]
+    held: Option<Held>,
+}
+
+/// What was found for a λ at the current coefficients.
+#[derive(Clone, Copy, Debug)]
+struct Solved {
+    lambda: f64,
+    nonzeros: usize,
+    point: Point,
+    gap: f64,
+}
+
+impl Lasso {
+    /// Centre and unit of every column, once the sums of all lanes are there.
+    fn scales(&self, params: &Params) -> Vec<Scale> {
+        let Config { intercept, standardise, .. } = self.config;
+        let squares = params.table::<f64>(SQUARES);
+        let scale = |column: usize| {
+            let row = squares.row(column);
+            Scale::new(self.rows, row[0], row[1], intercept, standardise)
+        };
+        (0..self.width).map(scale).collect()
+    }
+
+    /// What is taken off every target.
+    fn target_centre(&self, params: &Params) -> f64 {
+        if !self.config.intercept {
+            return 0.0;
+        }
+        params.table::<f64>(STATE).row(0)[TARGET_SUM] / self.rows.max(1) as f64
+    }
+
+    fn hold(&self, block: &Block, params: &Params) -> Result<Held> {
+        let columns = Columns::new(block, &self.scales(params), self.isa);
+        let (Some(columns), Some(targets)) = (columns, targets(block)) else {
+            return Err(Error::Data(format!("lasso: block {} has no rows with targets", block.id)));
+        };
+        let centre = self.target_centre(params);
+        // A target that is the mean but for rounding is the mean: where all are alike nothing is left to explain.
+        let left =
+            |target: f64| if (target - centre).abs() <= 1e-13 * centre.abs() { 0.0 } else { target - centre };
+        let target = targets.iter().map(|target| left(f64::from(*target))).collect();
+        Ok(Held { columns, target, all: (0..self.width as u32).collect() })
+    }
+
+    /// Writes the coefficients, for columns as they are in the data.
+    fn write(&self, params: &mut Params, progress: &Progress, found: &[(usize, Solved)]) {
+        let scales = self.scales(params);
+        let mut intercept = self.target_centre(params);
+        let mut table = params.table_mut::<f64>(COEFFICIENTS);
+        let flat = table.flat_mut();
+        flat.fill(0.0);
+        for (column, weight) in progress.small.iter() {
+            let Scale { centre, factor } = scales[column as usize];
+            flat[column as usize] = weight * factor;
+            intercept -= centre * weight * factor;
+        }
+        params.table_mut::<f64>(INTERCEPT).row_mut(0)[0] = intercept;
+        let mut path = params.table_mut::<f64>(PATH);
+        for (at, found) in found {
+            path.row_mut(*at).copy_from_slice(&[
+                found.lambda,
+                found.nonzeros as f64,
+                found.point.primal(),
+                found.gap,
+            ]);
+        }
+        let mut state = params.table_mut::<f64>(STATE);
+        if let Some((_, last)) = found.last() {
+            state.row_mut(0)[LAMBDA] = last.lambda;
+            state.row_mut(0)[JUDGED] = 1.0;
+        }
+        state.row_mut(0)[SOLVED] = progress.solved as f64;
+    }
+
+    /// Σ penalty of the coefficients.
+    fn penalty(&self, params: &Params) -> f64 {
+        let penalty = Penalty::new(params.table::<f64>(STATE).row(0)[LAMBDA], self.config.l1_ratio);
+        let (coefficients, scales) = (params.table::<f64>(COEFFICIENTS), self.scales(params));
+        let scaled = |(column, scale): (usize, &Scale)| {
+            let weight = coefficients.row(column)[0];
+            if weight == 0.0 || scale.factor == 0.0 { 0.0 } else { penalty.of(weight / scale.factor) }
+        };
+        scales.iter().enumerate().map(scaled).sum()
+    }
+
+    /// The greatest gap of the path; 1 until all of it is solved.
+    fn gap(&self, params: &Params) -> f64 {
+        let state = params.table::<f64>(STATE).row(0);
+        let is_known = if self.config.path == 1 {
+            state[JUDGED] > 0.0
+        } else {
+            state[SOLVED] >= self.config.path as f64
+        };
+        let path = params.table::<f64>(PATH);
+        let gaps = (0..path.rows()).map(|row| path.row(row)[3]);
+        if is_known { gaps.fold(0.0, f64::max) } else { 1.0 }
+    }
+
+    /// The predictions for a block's rows.
+    fn predictions(&self, block: &Block, params: &Params) -> Vec<f64> {
+        let coefficients = params.table::<f64>(COEFFICIENTS).flat();
+        let mut out = vec![params.table::<f64>(INTERCEPT).row(0)[0]; block.rows()];
+        if let Contents::Dense(rows) = &block.contents {
+            let used: Vec<usize> =
+                (0..self.width.min(rows.width)).filter(|column| coefficients[*column] != 0.0).collect();
+            for (out, values) in out.iter_mut().zip(rows.values.chunks_exact(rows.width.max(1))) {
+                *out +=
+                    used.iter().map(|column| coefficients[*column] * f64::from(values[*column])).sum::<f64>();
+            }
+            return out;
+        }
+        each_value(block, |row, column, value| {
+            if let (Some(out), Some(coefficient)) = (out.get_mut(row), coefficients.get(column)) {
+                *out += coefficient * value;
+            }
+        });
+        out
+    }
+}
+
+impl Algorithm for Lasso {
+    const NAME: &'static str = "lasso";
+    const ABOUT: &'static str = "sparse linear regression: Lasso and elastic net, one penalty or a path";
+    const DATA: Kind = Kind::Labelled;
+    const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce];
+    const BLOCKS_PER_LANE: Option<usize> = Some(1);
+    const DIVERGED_ADVICE: &'static str = "scale the features down";
+    const DETAILS: &'static dunlin::details::Details = &crate::details::LASSO;
+    type Config = Config;
+    type Local = Local;
+
+    fn reading(_: &Config, options: &mut ReadOptions) {
+        options.targets = true;
+    }
+
+    fn new(config: &Config, shape: &Shape) -> Result<Lasso> {
+        let usage = |text: String| Err(Error::Usage(format!("lasso: {text}")));
+        if shape.kind != Kind::Labelled {
+            return usage(format!(
+                "data of kind {:?}; needed: rows with a target each (Labelled)",
+                shape.kind
+            ));
+        }
+        if let Some(lambda) = config.lambda
+            && !(lambda > 0.0 && lambda <= 1e30)
+        {
+            return usage(format!(
+                "lambda = {lambda}; allowed: above 0 (without a penalty the optimum is least squares, which may have \
+                 many answers; a small lambda_fraction comes near one)"
+            ));
+        }
+        if !(config.lambda_fraction > 0.0 && config.lambda_fraction <= 1.0) {
+            return usage(format!(
+                "lambda_fraction = {}; allowed: above 0, at most 1",
+                config.lambda_fraction
+            ));
+        }
+        if !(1..=10_000).contains(&config.path) {
+            return usage(format!("path = {}; allowed: 1 to 10000", config.path));
+        }
+        if !(config.l1_ratio > 0.0 && config.l1_ratio <= 1.0) {
+            return usage(format!(
+                "l1_ratio = {}; allowed: above 0, at most 1 (at 0 no coefficient is ever zero)",
+                config.l1_ratio
+            ));
+        }
+        if !(1e-12..=1.0).contains(&config.tolerance) {
+            return usage(format!("tolerance = {}; allowed: 1e-12 to 1", config.tolerance));
+        }
+        Ok(Lasso { config: config.clone(), rows: shape.rows, width: shape.columns, isa: isa::level() })
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        let table = |name: &str, rows, width| TableSpec::new(name, rows, width).element(Type::F64);
+        let (new, most) = lanes::sizes(self.width);
+        vec![
+            table("coefficients", self.width, 1),
+            table("intercept", 1, 1).axis(Axis::Whole),
+            table("path", self.config.path, 4).axis(Axis::Whole),
+            table("squares", self.width, 2).working(),
+            table("lasso_state", 1, FIELDS).axis(Axis::Whole).working(),
+            table("correlations", self.width, 1).working(),
+            table("products", new, most).axis(Axis::Whole).working(),
+        ]
+    }
+
+    /// Sums, then squares about their mean.
+    fn rounds(&self) -> usize {
+        2
+    }
+
+    fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
+        if unit.epoch == 0 {
+            input::check(unit.block, self.width)?;
+            let mut squares = params.table_mut::<f64>(SQUARES);
+            let sums = columns::sums(unit.block, self.width, self.isa);
+            sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
+            let mut state = params.table_mut::<f64>(STATE);
+            let sum: f64 =
+                targets(unit.block).iter().copied().flatten().map(|target| f64::from(*target)).sum();
+            state.row_mut(0)[TARGET_SUM] += sum;
+            state.row_mut(0)[BLOCKS] += 1.0;
+            return Ok(Local::default());
+        }
+        let blocks = params.table::<f64>(STATE).row(0)[BLOCKS];
+        if blocks != unit.lanes as f64 {
+            return Err(Error::Usage(format!(
+                "lasso: {blocks} blocks for {} lanes; it works on all rows of a lane together: leave --blocks away",
+                unit.lanes
+            )));
+        }
+        let centres: Vec<f64> = self.scales(params).iter().map(|scale| scale.centre).collect();
+        let mut squares = params.table_mut::<f64>(SQUARES);
+        let sums = columns::squares(unit.block, &centres, self.isa);
+        sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
+        Ok(local.unwrap_or_default())
+    }
+
+    fn step(&self, unit: &Unit, params: &mut Params, local: &mut Local, _: &mut Sums) -> Result<()> {
+        if local.progress.is_done() {
+            return Ok(());
+        }
+        if local.held.is_none() {
+            local.held = Some(self.hold(unit.block, params)?);
+        }
+        let Local { progress, turn, held: Some(held) } = local else { return Ok(()) };
+        if unit.lanes > 1 {
+            return turn.take(self, unit, params, progress, held);
+        }
+        let mut found = Vec::new();
+        single::advance(&self.config, self.isa, held, progress, |at, solved| found.push((at, solved)))?;
+        self.write(params, progress, &found);
+        Ok(())
+    }
+
+    fn measure(&self, block: &Block, params: &Params, _: Option<&Local>, sums: &mut Sums) {
+        let Some(targets) = targets(block) else { return };
+        let errors = self.predictions(block, params).into_iter().zip(targets);
+        sums.add("squares", errors.map(|(value, target)| (value - f64::from(*target)).powi(2)).sum());
+        sums.add("rows", targets.len() as f64);
+    }
+
+    fn metrics(&self, train: &Sums, test: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)> {
+        let mean = |sums: &Sums| sums.get("squares") / sums.get("rows").max(1.0);
+        let nonzeros =
+            params.table::<f64>(COEFFICIENTS).flat().iter().filter(|weight| **weight != 0.0).count();
+        let mut metrics = vec![
+            ("train_objective", 0.5 * mean(train) + self.penalty(params)),
+            ("relative_gap", self.gap(params)),
+            ("nonzeros", nonzeros as f64),
+            ("train_rmse", mean(train).sqrt()),
+        ];
+        metrics.extend(test.map(|test| ("test_rmse", mean(test).sqrt())));
+        metrics
+    }
+
+    fn converged(&self, metrics: &[(&'static str, f64)]) -> bool {
+        metrics.iter().any(|(name, value)| *name == "relative_gap" && *value <= self.config.tolerance)
+    }
+
+    fn predict(&self, block: &Block, params: &Params, out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        if !matches!(block.contents, Contents::Dense(_) | Contents::Sparse(_)) {
+            return Err(Error::Data(format!("lasso: block {} holds no rows of features", block.id)));
+        }
+        for (row, value) in self.predictions(block, params).into_iter().enumerate() {
+            out(row, &[value as f32]);
+        }
+        Ok(())
+    }
+
+    /// `coefficients.tsv`: the intercept and every coefficient that is not zero; `path.tsv`, if there is a path.
+    fn readable(&self, _: &Shape, names: &Names, params: &Params, out: &mut dyn FnMut(&str, String)) {
+        let intercept = params.table::<f64>(INTERCEPT).row(0)[0];
+        let mut text = format!("feature\tcoefficient\n(intercept)\t{intercept}\n");
+        for (column, weight) in params.table::<f64>(COEFFICIENTS).flat().iter().enumerate() {
+            if *weight != 0.0 {
+                text += &format!("{}\t{weight}\n", names.column(column));
+            }
+        }
+        out("coefficients.tsv", text);
+        if self.config.path > 1 {
+            let path = params.table::<f64>(PATH);
+            let mut text = String::from("lambda\tnonzeros\tobjective\trelative_gap\n");
+            for row in 0..path.rows() {
+                let [lambda, nonzeros, objective, gap] = std::array::from_fn(|at| path.row(row)[at]);
+                text += &format!("{lambda}\t{nonzeros}\t{objective}\t{gap:e}\n");
+            }
+            out("path.tsv", text);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Several lanes: the rows are cut, the working set is everybody's.
+//!
+//! Two clocks a round. In one, every lane adds x̃ᵀ r of its rows for all columns to a shared table. In the next, all see
+//! the sum, judge it alike, and add their rows' part of the Gram matrix of the columns that are missing; then every lane
+//! solves the same small problem from the same numbers, to the same bits, and only lane 0 writes what came out. A lane
+//! keeps the whole Gram matrix: the table holds the new rows alone.
+
+use super::input::Held;
+use super::problem::{Penalty, Point};
+use super::single::{Progress, Round};
+use super::{CORRELATIONS, Lasso, PRODUCTS, RESIDUAL, STATE};
+use dunlin::{Params, Result, Unit};
+use serde::{Deserialize, Serialize};
+
+/// New columns in a round.
+const MOST_NEW: usize = 64;
+/// Columns in the working set.
+const MOST_COLUMNS: usize = 2048;
+
+/// New columns in a round, and columns of the working set, of data with `width` columns.
+pub(super) fn sizes(width: usize) -> (usize, usize) {
+    (width.clamp(1, MOST_NEW), width.clamp(1, MOST_COLUMNS))
+}
+
+/// Whose turn it is, and what the next one needs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Turn {
+    /// True if the sums of correlations are on the table.
+    summed: bool,
+    /// c of all columns at the current coefficients.
+    correlations: Vec<f64>,
+    /// λ, and the number of columns whose products are on the table.
+    asked: Option<(f64, usize)>,
+}
+
+impl Turn {
+    /// One clock of one lane.
+    ///
+    /// # Errors
+    /// If there are too many coefficients.
+    pub(super) fn take(
+        &mut self,
+        model: &Lasso,
+        unit: &Unit,
+        params: &mut Params,
+        progress: &mut Progress,
+        held: &Held,
+    ) -> Result<()> {
+        self.summed = !self.summed;
+        if self.summed {
+            self.solve(model, unit, params, progress);
+            self.sum_up(params, progress, held);
+            return Ok(());
+        }
+        self.judge(model, unit, params, progress, held)
+    }
+
+    /// Takes the products of the new columns, and solves the small problem.
+    fn solve(&mut self, model: &Lasso, unit: &Unit, params: &mut Params, progress: &mut Progress) {
+        let Some((lambda, new)) = self.asked.take() else { return };
+        let first = progress.small.len() - new;
+        let table = params.table::<f64>(PRODUCTS);
+        for row in 0..new {
+            for i in 0..=first + row {
+                progress.small.set(i, first + row, table.row(row)[i] / model.rows as f64);
+            }
+        }
+        if unit.lane == 0 {
+            let mut table = params.table_mut::<f64>(PRODUCTS);
+            (0..new).for_each(|row| table.row_mut(row).fill(0.0));
+        }
+        let penalty = Penalty::new(lambda, model.config.l1_ratio);
+        progress.improve(model.isa, penalty, &self.correlations, new > 0);
+    }
+
+    fn sum_up(&self, params: &mut Params, progress: &Progress, held: &Held) {
+        let (correlations, point) = held.correlations(&progress.small);
+        let mut table = params.table_mut::<f64>(CORRELATIONS);
+        table.flat_mut().iter_mut().zip(&correlations).for_each(|(sum, own)| *sum += own);
+        let mut state = params.table_mut::<f64>(STATE);
+        state.row_mut(0)[RESIDUAL] += point.square;
+        state.row_mut(0)[RESIDUAL + 1] += point.with_target;
+    }
+
+    fn judge(
+        &mut self,
+        model: &Lasso,
+        unit: &Unit,
+        params: &mut Params,
+        progress: &mut Progress,
+        held: &Held,
+    ) -> Result<()> {
+        let rows = model.rows as f64;
+        let sums = params.table::<f64>(CORRELATIONS).flat();
+        let correlations: Vec<f64> = sums.iter().map(|sum| sum / rows).collect();
+        let state = params.table::<f64>(STATE).row(0);
+        let (square, with_target) = (state[RESIDUAL], state[RESIDUAL + 1]);
+        let point = Point { rows, square, with_target, ..Point::default() };
+        if progress.lambdas.is_empty() {
+            progress.start(&model.config, &correlations);
+        }
+        let (mut round, mut found) = (Round { correlations, point }, Vec::new());
+        let open = progress.judge(&model.config, &mut round, |at, solved| found.push((at, solved)));
+        self.correlations = round.correlations;
+        if unit.lane == 0 {
+            model.write(params, progress, &found);
+            params.table_mut::<f64>(CORRELATIONS).flat_mut().fill(0.0);
+            params.table_mut::<f64>(STATE).row_mut(0)[RESIDUAL..RESIDUAL + 2].fill(0.0);
+        }
+        let Some((penalty, mut missing)) = open else { return Ok(()) };
+        let (most_new, most) = sizes(model.width);
+        missing.truncate(most_new);
+        progress.make_room(&mut missing, most)?;
+        let first = progress.small.len();
+        progress.small.extend(&missing);
+        let columns = progress.small.columns.clone();
+        let mut table = params.table_mut::<f64>(PRODUCTS);
+        held.columns.pairs(&columns, first, |i, j, product| table.row_mut(j - first)[i] += product);
+        self.asked = Some((penalty.l1 / model.config.l1_ratio, missing.len()));
+        Ok(())
+    }
+}

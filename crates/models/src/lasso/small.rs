@@ -1,0 +1,278 @@
+//! The small problem: the Lasso on a working set of columns, by their Gram matrix alone.
+//!
+//! Coordinate descent on the Gram matrix looks at a coefficient that stays zero in a few instructions, and moves one in
+//! one pass over a row of the matrix; between sweeps a Newton step solves for all non-zero coefficients at once, cut off
+//! where one would change its sign. The matrix is in single precision: the caller sees to exactness by giving the true
+//! correlations at the start, so that errors are relative to what moves.
+
+use super::cholesky::Cholesky;
+use super::kernel::{VECTOR, plus};
+use super::problem::Penalty;
+use crate::softmax::kernel::{Work, dispatch};
+use dunlin::isa::Isa;
+use serde::{Deserialize, Serialize};
+
+/// Sweeps of coordinate descent before a Newton step.
+const SWEEPS: usize = 4;
+/// Solutions of one factorisation that refine each other.
+const REFINEMENTS: usize = 4;
+
+/// A working set with its Gram matrix.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Small {
+    /// Columns of the data, in the order in which they came.
+    pub(super) columns: Vec<u32>,
+    /// Their coefficients, for scaled columns.
+    pub(super) weights: Vec<f64>,
+    /// x̃_iᵀ x̃_j / n, rows `stride` apart.
+    gram: Vec<f32>,
+    stride: usize,
+}
+
+impl Small {
+    pub(super) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Number of coefficients that are not zero.
+    pub(super) fn nonzeros(&self) -> usize {
+        self.weights.iter().filter(|weight| **weight != 0.0).count()
+    }
+
+    /// Columns with their coefficients.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.columns.iter().copied().zip(self.weights.iter().copied())
+    }
+
+    /// Σ w², Σ penalty(w).
+    pub(super) fn norms(&self, penalty: Penalty) -> (f64, f64) {
+        self.weights.iter().fold((0.0, 0.0), |(square, cost), w| (square + w * w, cost + penalty.of(*w)))
+    }
+
+    /// Adds columns with coefficient 0; their part of the matrix is zero until [`Small::set`].
+    pub(super) fn extend(&mut self, columns: &[u32]) {
+        let old = self.len();
+        self.columns.extend_from_slice(columns);
+        let size = self.len();
+        self.weights.resize(size, 0.0);
+        if size > self.stride {
+            let stride = size.max(2 * self.stride).next_multiple_of(VECTOR);
+            let mut gram = Vec::with_capacity(stride * size);
+            for row in 0..old {
+                gram.extend_from_slice(&self.gram[row * self.stride..][..old]);
+                gram.resize((row + 1) * stride, 0.0);
+            }
+            (self.gram, self.stride) = (gram, stride);
+        }
+        self.gram.resize(size * self.stride, 0.0);
+    }
+
+    /// Sets x̃_iᵀ x̃_j / n of the columns at i and j.
+    #[inline(always)]
+    pub(super) fn set(&mut self, i: usize, j: usize, value: f64) {
+        self.gram[i * self.stride + j] = value as f32;
+        self.gram[j * self.stride + i] = value as f32;
+    }
+
+    /// Keeps only columns with a coefficient.
+    pub(super) fn shrink(&mut self) {
+        let kept: Vec<usize> = (0..self.len()).filter(|at| self.weights[*at] != 0.0).collect();
+        let stride = self.stride;
+        for (to, from) in kept.iter().enumerate() {
+            for (place, column) in kept.iter().enumerate() {
+                self.gram[to * stride + place] = self.gram[from * stride + column];
+            }
+            self.gram[to * stride + kept.len()..(to + 1) * stride].fill(0.0);
+        }
+        self.gram.truncate(kept.len() * stride);
+        self.columns = kept.iter().map(|at| self.columns[*at]).collect();
+        self.weights = kept.iter().map(|at| self.weights[*at]).collect();
+    }
+
+    /// Improves the coefficients until no coordinate is further than `tolerance` (in units of correlation) from its
+    /// best, or for so many `rounds` of sweeps and a Newton step. `correlations` are x̃ᵀ r / n of the working set at
+    /// the start, and follow. Returns the additions and
+    /// multiplications it took, about.
+    pub(super) fn solve(
+        &mut self,
+        isa: Isa,
+        penalty: Penalty,
+        correlations: &mut [f64],
+        (tolerance, rounds): (f64, usize),
+    ) -> f64 {
+        let mut work = 0.0;
+        for _ in 0..rounds {
+            let (gram, stride) = (&self.gram[..], self.stride);
+            let sweeps =
+                Sweeps { gram, stride, weights: &mut self.weights, correlations, penalty, tolerance };
+            let (moves, done) = dispatch(isa, sweeps);
+            work += (moves * self.len()) as f64;
+            if done {
+                break;
+            }
+            work += self.newton(isa, penalty, correlations, tolerance);
+        }
+        work
+    }
+
+    /// Moves all non-zero coefficients to where they would be best if none changed its sign, or part of the way.
+    fn newton(&mut self, isa: Isa, penalty: Penalty, correlations: &mut [f64], tolerance: f64) -> f64 {
+        let active: Vec<usize> = (0..self.len()).filter(|at| self.weights[*at] != 0.0).collect();
+        let count = active.len();
+        let factor = Cholesky::new(isa, count, |i, row| {
+            let from = &self.gram[active[i] * self.stride..][..self.stride];
+            active[..=i].iter().zip(row.iter_mut()).for_each(|(column, value)| *value = from[*column]);
+            row[i] += penalty.l2 as f32;
+        });
+        let mut work = (count * count * count) as f64 / 6.0;
+        for _ in 0..REFINEMENTS {
+            let slope = |at: &usize| {
+                let weight = self.weights[*at];
+                correlations[*at] - penalty.l1 * weight.signum() - penalty.l2 * weight
+            };
+            let slopes: Vec<f64> = active.iter().map(slope).collect();
+            if slopes.iter().all(|slope| slope.abs() <= 0.1 * tolerance) {
+                break;
+            }
+            let mut direction = slopes.clone();
+            factor.solve(&mut direction);
+            work += (count * (count + self.len())) as f64;
+            if !self.step(isa, penalty, correlations, &active, &slopes, &direction) {
+                break;
+            }
+        }
+        work
+    }
+
+    /// Goes along `direction`: all the way if no sign changes. Otherwise all the way with those that would change their
+    /// sign put to zero, if that is better than to stop where the first becomes zero. True if no sign changed.
+    fn step(
+        &mut self,
+        isa: Isa,
+        penalty: Penalty,
+        correlations: &mut [f64],
+        active: &[usize],
+        slopes: &[f64],
+        direction: &[f64],
+    ) -> bool {
+        let places = || active.iter().zip(direction);
+        let crossing = |(at, step): (&usize, &f64)| {
+            let weight = self.weights[*at];
+            if weight * (weight + step) <= 0.0 && *step != 0.0 { -weight / step } else { f64::INFINITY }
+        };
+        let first = places().map(crossing).fold(f64::INFINITY, f64::min);
+        let full: Vec<f64> = places()
+            .map(|(at, step)| {
+                let weight = self.weights[*at];
+                if weight * (weight + step) <= 0.0 { -weight } else { *step }
+            })
+            .collect();
+        let moved = self.image(isa, active, &full);
+        if first <= 1.0 {
+            // f along the direction is g t − ½ g t² below its start, until the first coefficient is zero.
+            let gain: f64 = slopes.iter().zip(direction).map(|(slope, step)| slope * step).sum();
+            let sure = -gain * (first - 0.5 * first * first);
+            let change: f64 = active
+                .iter()
+                .zip(&full)
+                .map(|(at, step)| {
+                    let weight = self.weights[*at];
+                    let bent = 0.5 * moved[*at] - correlations[*at];
+                    step * bent + penalty.of(weight + step) - penalty.of(weight)
+                })
+                .sum();
+            let is_better = change <= sure;
+            if !is_better {
+                let part: Vec<f64> = direction.iter().map(|step| first * step).collect();
+                let moved = self.image(isa, active, &part);
+                self.apply(correlations, active, &part, &moved);
+                for (at, step) in active.iter().zip(direction) {
+                    // The one that the step was cut off for is zero but for rounding.
+                    if self.weights[*at] * (self.weights[*at] + step) <= 0.0
+                        && self.weights[*at].abs() <= 1e-12 * step.abs()
+                    {
+                        let rest = -self.weights[*at];
+                        plus(correlations, -rest, &self.gram[at * self.stride..][..correlations.len()]);
+                        self.weights[*at] = 0.0;
+                    }
+                }
+                return false;
+            }
+        }
+        self.apply(correlations, active, &full, &moved);
+        first > 1.0
+    }
+
+    fn apply(&mut self, correlations: &mut [f64], active: &[usize], steps: &[f64], moved: &[f64]) {
+        for (at, step) in active.iter().zip(steps) {
+            self.weights[*at] += step;
+        }
+        correlations.iter_mut().zip(moved).for_each(|(correlation, moved)| *correlation -= moved);
+    }
+
+    /// G x for the vector x that has `steps` at `active`.
+    fn image(&self, isa: Isa, active: &[usize], steps: &[f64]) -> Vec<f64> {
+        let mut out = vec![0.0; self.len()];
+        dispatch(isa, Image { gram: &self.gram, stride: self.stride, active, steps, out: &mut out });
+        out
+    }
+}
+
+struct Image<'a> {
+    gram: &'a [f32],
+    stride: usize,
+    active: &'a [usize],
+    steps: &'a [f64],
+    out: &'a mut [f64],
+}
+
+impl Work for Image<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (at, step) in self.active.iter().zip(self.steps) {
+            plus(self.out, *step, &self.gram[at * self.stride..][..self.out.len()]);
+        }
+    }
+}
+
+/// A few sweeps over all coordinates; gives the number of moves, and whether the last sweep moved none far.
+struct Sweeps<'a> {
+    gram: &'a [f32],
+    stride: usize,
+    weights: &'a mut [f64],
+    correlations: &'a mut [f64],
+    penalty: Penalty,
+    tolerance: f64,
+}
+
+impl Work for Sweeps<'_> {
+    type Out = (usize, bool);
+
+    #[inline(always)]
+    fn run(self) -> (usize, bool) {
+        let (size, mut moves) = (self.weights.len(), 0);
+        for _ in 0..SWEEPS {
+            let mut worst = 0.0f64;
+            for at in 0..size {
+                let row = &self.gram[at * self.stride..][..size];
+                let (old, square) = (self.weights[at], f64::from(row[at]));
+                if old == 0.0 && self.correlations[at].abs() <= self.penalty.l1 {
+                    continue;
+                }
+                let new = self.penalty.best(self.correlations[at] + square * old, square);
+                if new != old {
+                    worst = worst.max((square + self.penalty.l2) * (new - old).abs());
+                    plus(self.correlations, old - new, row);
+                    self.weights[at] = new;
+                    moves += 1;
+                }
+            }
+            if worst <= self.tolerance {
+                return (moves, true);
+            }
+        }
+        (moves, false)
+    }
+}
