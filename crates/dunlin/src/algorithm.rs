@@ -4,6 +4,7 @@
 use crate::data::{Block, Kind, Names, ReadOptions, Shape};
 use crate::details::Details;
 use crate::rng::{Stream, stream};
+use crate::schedule::Scheduled;
 use crate::table::{Params, TableSpec};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -97,6 +98,8 @@ pub enum StrategyKind {
     AllReduce,
     /// Blocks of rows that go round the lanes, in lock-step or not.
     Rotation,
+    /// Some variables a round, chosen by a scheduler.
+    Scheduled,
 }
 
 /// The strategies over shared tables, for models that allow any of them.
@@ -204,6 +207,11 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// As `step`.
     fn end_clock(&self, _sums: &Sums, _params: &mut Params) -> Result<()> {
         Ok(())
+    }
+
+    /// How it is trained variable by variable, for models that allow [`StrategyKind::Scheduled`].
+    fn scheduled(&self) -> Option<&dyn Scheduled<Self::Local>> {
+        None
     }
 
     /// Adds the measures of a block under the current parameters: with its local state for a training block,

@@ -14,3 +14,5 @@ pub const NEVER: Channel = Channel(Channel::USER.0 + 3);
 pub const WAKE: Channel = Channel(Channel::USER.0 + 4);
 /// Row blocks that go round.
 pub const ROTATION: Channel = Channel(Channel::USER.0 + 5);
+/// Partial sums of variables.
+pub const SCHEDULE: Channel = Channel(Channel::USER.0 + 6);

@@ -18,6 +18,7 @@ pub mod model;
 pub mod rng;
 pub mod run;
 pub mod saved;
+pub mod schedule;
 pub mod serial;
 pub mod strategy;
 pub mod table;

@@ -266,13 +266,19 @@ impl Run {
     /// [`Error::Usage`] with what was given and what is allowed.
     pub fn check_strategy(&self) -> Result<()> {
         let (servers, lanes, strategy) = (self.servers, self.lanes, &self.strategy);
-        let serves = !strategy.rotates() && *strategy != StrategySpec::AllReduce;
+        let serves = strategy.has_servers();
         if servers > 0 && (lanes == 1 || !serves) {
             return Err(Error::Usage(format!(
                 "--servers {servers} with --lanes {lanes} and --strategy {strategy}: there is nothing to serve; servers need two lanes or more and bsp, ssp, essp or asp"
             )));
         }
         self.check_order()?;
+        if let (Some(clocks), StrategySpec::Scheduled(_)) = (self.clocks_per_epoch, strategy) {
+            return Err(Error::Usage(format!(
+                "--clocks-per-epoch {clocks} with --strategy {strategy}: an epoch has as many rounds as it takes to update as \
+                 many variables as there are; say with want= how many a round has"
+            )));
+        }
         match self.clocks_per_epoch.filter(|_| self.rotates()) {
             None => Ok(()),
             Some(clocks) if *strategy == StrategySpec::RotationAsync => Err(Error::Usage(format!(

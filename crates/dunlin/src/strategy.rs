@@ -7,11 +7,13 @@
 pub mod allreduce;
 pub mod ps;
 pub mod rotation;
+pub mod scheduled;
 pub mod server;
 pub mod solo;
 pub mod tokens;
 
 use crate::algorithm::StrategyKind;
+use crate::schedule::Schedule;
 use crate::table::Params;
 use crate::{Error, Result, Sums};
 use dunlin_comm::Comm;
@@ -43,6 +45,8 @@ pub enum StrategySpec {
     Rotation,
     /// The same without barriers: rows wander over the lanes as these are ready for them.
     RotationAsync,
+    /// Some variables a round, chosen by a scheduler; the sums of all lanes decide what becomes of them.
+    Scheduled(Schedule),
 }
 
 /// How many clocks old a read may be: at least all updates of clocks before c − S are in it.
@@ -72,6 +76,11 @@ impl StrategySpec {
         self.kind() == StrategyKind::Rotation
     }
 
+    /// True if shards serve the tables, which ranks of their own may have.
+    pub fn has_servers(&self) -> bool {
+        matches!(self, StrategySpec::Bsp | StrategySpec::Ssp(_) | StrategySpec::Essp(_) | StrategySpec::Asp)
+    }
+
     /// Which kind it is, as models name it.
     pub fn kind(&self) -> StrategyKind {
         match self {
@@ -81,6 +90,7 @@ impl StrategySpec {
             StrategySpec::Asp => StrategyKind::Asp,
             StrategySpec::AllReduce => StrategyKind::AllReduce,
             StrategySpec::Rotation | StrategySpec::RotationAsync => StrategyKind::Rotation,
+            StrategySpec::Scheduled(_) => StrategyKind::Scheduled,
         }
     }
 }
@@ -95,6 +105,7 @@ impl StrategyKind {
             StrategyKind::Asp => "asp",
             StrategyKind::AllReduce => "allreduce",
             StrategyKind::Rotation => "rotation",
+            StrategyKind::Scheduled => "scheduled",
         }
     }
 }
@@ -104,6 +115,10 @@ impl Display for StrategySpec {
         f.write_str(self.kind().word())?;
         if *self == StrategySpec::RotationAsync {
             return f.write_str(":async");
+        }
+        if let StrategySpec::Scheduled(schedule) = self {
+            let is_plain = *schedule == Schedule::default();
+            return if is_plain { Ok(()) } else { write!(f, ":{schedule}") };
         }
         let (StrategySpec::Ssp(staleness) | StrategySpec::Essp(staleness)) = self else { return Ok(()) };
         write!(f, ":{}", staleness.clocks)?;
@@ -115,7 +130,7 @@ impl FromStr for StrategySpec {
     type Err = Error;
 
     /// `bsp`, `ssp`, `ssp:S`, `ssp:S,TABLE=S,...`, `essp...` likewise, `asp`, `allreduce`, `rotation`,
-    /// `rotation:async`.
+    /// `rotation:async`, `scheduled`, `scheduled:POLICY,OPTION=X,...`.
     fn from_str(text: &str) -> Result<StrategySpec> {
         let (word, rest) = text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)));
         let plain = |spec| match rest {
@@ -135,9 +150,17 @@ impl FromStr for StrategySpec {
             },
             "ssp" => parse_staleness(text, rest).map(StrategySpec::Ssp),
             "essp" => parse_staleness(text, rest).map(StrategySpec::Essp),
+            "scheduled" => match rest.map_or_else(|| Ok(Schedule::default()), Schedule::parse) {
+                Ok(schedule) => Ok(StrategySpec::Scheduled(schedule)),
+                Err(Error::Usage(why)) => Err(Error::Usage(format!("strategy {text}: {why}"))),
+                Err(other) => Err(other),
+            },
             _ => Err(Error::Usage(format!(
-                "strategy {text}{}: there is bsp, ssp:S, essp:S, asp, allreduce, rotation and rotation:async (S = clocks of staleness, e.g. ssp:4)",
-                crate::model::did_you_mean(word, &["bsp", "ssp", "essp", "asp", "allreduce", "rotation"])
+                "strategy {text}{}: there is bsp, ssp:S, essp:S, asp, allreduce, rotation, rotation:async and scheduled:POLICY (S = clocks of staleness, e.g. ssp:4)",
+                crate::model::did_you_mean(
+                    word,
+                    &["bsp", "ssp", "essp", "asp", "allreduce", "rotation", "scheduled"]
+                )
             ))),
         }
     }
@@ -271,6 +294,11 @@ pub trait Strategy: Send {
     /// After [`Strategy::drain`]: the rows of spread tables that `lane` has: table, first row, numbers with padding.
     fn spread_rows(&self, _lane: usize) -> Vec<(usize, usize, &[u8])> {
         Vec::new()
+    }
+
+    /// The rounds of variables, if this strategy has such: then a clock of a lane is its part of a round.
+    fn rounds(&mut self) -> Option<&mut scheduled::Scheduled> {
+        None
     }
 
     /// Seconds spent waiting for other lanes so far: asked at every task, where a whole report would be copied.

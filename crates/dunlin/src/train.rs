@@ -9,20 +9,23 @@ mod ends;
 mod halt;
 mod measure;
 mod plan;
+mod rounds;
 mod source;
 mod synchronise;
 
 pub use source::Source;
 
-use crate::algorithm::{Algorithm, Sums, Unit};
+use crate::algorithm::{Algorithm, StrategyKind, Sums, Unit};
 use crate::channel::CONTROL;
 use crate::checkpoint::{self, Found, Position, Writing};
 use crate::event::{Event, Outcome, WorkerTimes};
 use crate::run::Run;
+use crate::schedule;
 use crate::serial::{block_order, share};
 use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
 use crate::strategy::rotation::{self, Rotation};
+use crate::strategy::scheduled::Scheduled;
 use crate::strategy::solo::Solo;
 use crate::strategy::tokens::Tokens;
 use crate::strategy::tokens::order::Script;
@@ -83,6 +86,12 @@ pub fn train<A: Algorithm>(
     let settings: A::Config = serde_json::from_value(run.settings.clone())
         .map_err(|e| Error::Usage(format!("settings of {}: {e}", A::NAME)))?;
     let algorithm = A::new(&settings, &source.shape)?;
+    if run.strategy.kind() == StrategyKind::Scheduled && algorithm.scheduled().is_none() {
+        let (model, strategy) = (A::NAME, &run.strategy);
+        return Err(Error::Usage(format!(
+            "--strategy {strategy}: {model} cannot be trained variable by variable"
+        )));
+    }
     check_table_names(&run.strategy, &algorithm)?;
     if comm.rank() >= run.workers {
         return serve(&algorithm, run, comm);
@@ -184,6 +193,8 @@ struct Worker<'a, A: Algorithm> {
     measured: u64,
     /// Rows of spread tables that a checkpoint had: by table and first row.
     found_rows: BTreeMap<(usize, usize), Vec<u8>>,
+    /// How variables are scheduled, if the strategy is `scheduled`.
+    schedule: Option<schedule::Plan>,
     /// To be told once the run has been announced.
     warning: Option<String>,
     /// The last synchronisation point.
@@ -212,7 +223,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         observer: &'a mut dyn Observer,
     ) -> Result<Worker<'a, A>> {
         let hosted = share(run.lanes, run.workers, comm.rank());
-        let Plan { clocks_per_epoch, row_blocks, cuts_data, warning } = Plan::new(&algorithm, run, source)?;
+        let Plan { clocks_per_epoch, row_blocks, cuts_data, schedule, warning } =
+            Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let cells = cuts_data.then_some(&row_blocks[..]);
         let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, cells, is_spread::<A>(run)));
@@ -242,6 +254,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             row_blocks,
             measured: 0,
             found_rows: BTreeMap::new(),
+            schedule,
             warning,
             at: Position { seconds: initialised, ..Position::default() },
             running_since: Time(0),
@@ -271,9 +284,11 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.clocks.clocks.fill(clock);
         self.strategy = self.make_strategy()?;
         self.found_rows.clear();
-        // Merged tables are the same everywhere only at the end of a lap.
-        let step = self.row_blocks.len() as u64;
-        self.halt = Halt::install(self.comm, self.run.workers, clock, step);
+        // Merged tables are the same everywhere only at the end of a lap; rounds of variables have all come back only at
+        // the end of a stretch.
+        let stretch = self.schedule.as_ref().map(|plan| (self.rounds, plan.stretch() as u64));
+        let stops = stretch.unwrap_or((0, self.row_blocks.len() as u64));
+        self.halt = Halt::install(self.comm, self.run.workers, clock, stops);
         self.comm.barrier()?;
         if is_named {
             self.announce(found.is_some(), &complaints);
@@ -342,6 +357,13 @@ impl<'a, A: Algorithm> Worker<'a, A> {
 
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {
         let run = self.run;
+        if let (Some(plan), Some(model)) = (&self.schedule, self.algorithm.scheduled()) {
+            let clocks = [self.rounds, self.clocks.clocks[0]];
+            let partials = model.partials();
+            let strategy =
+                Scheduled::new(&self.params, plan, run.workers, &self.clocks, partials, run.seed, clocks);
+            return Ok(Box::new(strategy));
+        }
         if run.lanes == 1 {
             return Ok(Box::new(Solo::default()));
         }
@@ -402,6 +424,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             self.times.exchange_seconds += self.comm.now().since(start).as_secs_f64() - waited;
             match task {
                 Task::Work { lane, row_block, clock } => self.work(lane, row_block, clock)?,
+                Task::EndClock(_) if self.pull() => {}
                 Task::EndClock(sums) => {
                     self.algorithm.end_clock(&sums, &mut self.params)?;
                     self.params.settle();
@@ -411,6 +434,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             }
         }
         self.strategy.drain(self.comm, &mut self.params, until)?;
+        self.apply_rest();
         Ok(until - self.measured)
     }
 
@@ -440,6 +464,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.comm.describe(&format!("lane {lane}{rows} at clock {clock}"));
         let sums = match clock.checked_sub(self.rounds) {
             None => self.begin(lane, row_block, clock as usize)?,
+            Some(_) if self.schedule.is_some() => self.round(lane)?,
             Some(clock) => self.step(lane, row_block, clock as usize)?,
         };
         let worked = self.comm.now().since(start).as_secs_f64();
@@ -465,7 +490,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
                 Unit { block, epoch: round, clock: round, lane, lanes, row_block, visit, visits, seed };
             let local = locals[index].take();
             locals[index] = Some(self.algorithm.begin(&unit, &mut self.params, local)?);
-            let samples = block.samples();
+            let samples = block.samples() as f64;
             self.charge(samples)?;
         }
         Ok(Sums::default())
@@ -488,16 +513,16 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let unit = Unit { block, epoch, clock, lane, lanes, row_block, visit, visits, seed };
             let Some(local) = &mut locals[index] else { continue };
             self.algorithm.step(&unit, &mut self.params, local, &mut sums)?;
-            let samples = block.samples();
+            let samples = block.samples() as f64;
             self.charge(samples)?;
         }
         Ok(sums)
     }
 
     /// After a unit of work: charges virtual time, and lets this rank's shard answer.
-    fn charge(&mut self, samples: usize) -> Result<()> {
+    fn charge(&mut self, samples: f64) -> Result<()> {
         if self.comm.is_simulated() {
-            self.comm.compute(Duration::from_nanos((samples as f64 * self.run.compute_ns) as u64));
+            self.comm.compute(Duration::from_nanos((samples * self.run.compute_ns) as u64));
         }
         if self.comm.size() > 1 && !self.comm.shares_memory() {
             self.comm.poll()?;

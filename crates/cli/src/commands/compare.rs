@@ -106,11 +106,14 @@ impl Compare {
         }
         let mut runs = Vec::new();
         let strategies = self.strategies()?;
-        let rotates = |strategy: &String| strategy.split(':').next() == Some(StrategyKind::Rotation.word());
-        // Meant for the others: under rotation there is nothing to choose.
-        let only = strategies.iter().all(rotates);
+        let has_own = |strategy: &String| {
+            let word = strategy.split(':').next().unwrap_or_default();
+            word == StrategyKind::Rotation.word() || word == StrategyKind::Scheduled.word()
+        };
+        // Meant for the others: here there is nothing to choose.
+        let only = strategies.iter().all(has_own);
         for strategy in strategies {
-            let clocks_per_epoch = self.flags.clocks_per_epoch.filter(|_| only || !rotates(&strategy));
+            let clocks_per_epoch = self.flags.clocks_per_epoch.filter(|_| only || !has_own(&strategy));
             let flags = TrainFlags { strategy: Some(strategy), clocks_per_epoch, ..self.flags.clone() };
             let checked = flags.check()?;
             if matches!(checked.place, Place::Hosts(_)) {

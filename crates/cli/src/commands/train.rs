@@ -74,8 +74,9 @@ pub(crate) struct TrainFlags {
     /// Ranks that are server shards and nothing else [default: 0, every worker has a shard]
     #[arg(long)]
     pub(crate) servers: Option<usize>,
-    /// How updates travel: bsp, ssp:S, essp:S, asp, allreduce, rotation, rotation:async; ssp:S,TABLE=S sets single
-    /// tables [default: the model's]
+    /// How updates travel: bsp, ssp:S, essp:S, asp, allreduce, rotation, rotation:async, scheduled:POLICY (all,
+    /// roundrobin, random, priority, dependency, workingset; with ,want=32,theta=0.1); ssp:S,TABLE=S sets single tables
+    /// [default: the model's]
     #[arg(long)]
     pub(crate) strategy: Option<String>,
     /// Where the ranks live: threads, processes, hosts:FILE, sim:WORKERS [default: threads]
@@ -342,8 +343,7 @@ impl TrainFlags {
             None => model.strategies.first().map_or("bsp", |kind| kind.word()).parse()?,
         };
         model.check_strategy(strategy.kind())?;
-        let serves = strategy != StrategySpec::AllReduce && !strategy.rotates();
-        if let Some(servers) = flags.servers.filter(|_| !serves) {
+        if let Some(servers) = flags.servers.filter(|_| !strategy.has_servers()) {
             return Err(Error::Usage(format!(
                 "--servers {servers} with --strategy {strategy}: there is nothing to serve; servers need bsp, ssp, essp or asp"
             )));

@@ -81,7 +81,8 @@ impl ParameterServer {
             StrategySpec::Bsp
             | StrategySpec::AllReduce
             | StrategySpec::Rotation
-            | StrategySpec::RotationAsync => (Reads::LockStep, None),
+            | StrategySpec::RotationAsync
+            | StrategySpec::Scheduled(_) => (Reads::LockStep, None),
         };
         let name = |replica: &Replica| bound.map_or(u64::MAX, |bound| bound.of(&replica.spec.name));
         let shards = shard_ranks.len();
@@ -303,7 +304,8 @@ pub fn install_shards(
             StrategySpec::Bsp
             | StrategySpec::AllReduce
             | StrategySpec::Rotation
-            | StrategySpec::RotationAsync => (Mode::LockStep { relay }, false),
+            | StrategySpec::RotationAsync
+            | StrategySpec::Scheduled(_) => (Mode::LockStep { relay }, false),
             StrategySpec::Essp(_) => (Mode::Arrival { eager: true }, true),
             StrategySpec::Ssp(_) | StrategySpec::Asp => (Mode::Arrival { eager: false }, true),
         };

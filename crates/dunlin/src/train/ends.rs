@@ -2,13 +2,14 @@
 
 use super::synchronise::Gathered;
 use super::{Worker, is_spread};
-use crate::algorithm::{Algorithm, Sums};
+use crate::algorithm::{Algorithm, StrategyKind, Sums};
 use crate::channel::CONTROL;
 use crate::checkpoint::{Found, LaneState, Position};
 use crate::event::{Event, Outcome, peak_rss_mb};
 use crate::run::Run;
 use crate::saved::{self, TablesFile};
 use crate::strategy::rotation::rotates;
+use crate::strategy::scheduled;
 use crate::strategy::tokens::order;
 use crate::table::{Axis, Params, Replica, TableSpec};
 use crate::{Error, Result};
@@ -51,6 +52,14 @@ impl<A: Algorithm> Worker<'_, A> {
                 ("the settings", settings),
             ]
         };
+        let is_scheduled = |run: &Run| run.strategy.kind() == StrategyKind::Scheduled;
+        if then.strategy != self.run.strategy && (is_scheduled(then) || is_scheduled(self.run)) {
+            return Err(Error::Usage(format!(
+                "--resume: --strategy {}; {place} was written under --strategy {}, and what schedulers know is of use to the \
+                 same alone; go on with that",
+                self.run.strategy, then.strategy
+            )));
+        }
         for ((what, then), (_, now)) in given(then).into_iter().zip(given(self.run)) {
             if then != now {
                 return Err(Error::Usage(format!(
@@ -64,6 +73,9 @@ impl<A: Algorithm> Worker<'_, A> {
                 "--resume: {} and how it is read make other training data than those of {place} ({}); go on with the same",
                 self.run.train, then.train
             )));
+        }
+        if let Some(plan) = &self.schedule {
+            scheduled::add_table(&mut self.params, plan);
         }
         self.restore_tables(found)?;
         for lane in &mut self.lanes {

@@ -47,8 +47,8 @@ struct State {
     held: Option<(u64, Option<u64>)>,
     /// Rounds up to this one are over.
     over: u64,
-    /// Clocks between two at which a stop is possible.
-    step: u64,
+    /// The first clock at which a stop is possible, and how many lie between two of them.
+    stops: (u64, u64),
     /// Rank 0: the latest round, and in the middle of it what each rank has said.
     round: u64,
     begun_by: Option<Vec<Option<u64>>>,
@@ -97,10 +97,10 @@ impl State {
             *place = Some(clocks);
         }
         let Some(all) = begun_by.iter().copied().collect::<Option<Vec<u64>>>() else { return Vec::new() };
-        let word = Word::Stop {
-            round: self.round,
-            clocks: all.iter().copied().max().unwrap_or(0).next_multiple_of(self.step.max(1)),
-        };
+        let (first, step) = self.stops;
+        let latest = all.iter().copied().max().unwrap_or(0);
+        let clocks = first + latest.saturating_sub(first).next_multiple_of(step.max(1));
+        let word = Word::Stop { round: self.round, clocks };
         (0..all.len()).map(|worker| (worker, word)).collect()
     }
 }
@@ -155,9 +155,9 @@ pub(super) struct Halt {
 
 impl Halt {
     /// Puts the doorman before whatever service this rank has; the run goes on from clock `begun`. A stop is possible
-    /// at multiples of `step` clocks.
-    pub(super) fn install(comm: &mut Comm, workers: usize, begun: u64, step: u64) -> Halt {
-        let state = Arc::new(Mutex::new(State { begun, step, ..State::default() }));
+    /// from the first of `stops` on at every so many clocks as the second says.
+    pub(super) fn install(comm: &mut Comm, workers: usize, begun: u64, stops: (u64, u64)) -> Halt {
+        let state = Arc::new(Mutex::new(State { begun, stops, ..State::default() }));
         let (rank, own) = (comm.rank(), state.clone());
         comm.wrap_service(|shard| Box::new(Doorman { rank, workers, state: own, shard }));
         Halt { state, has_asked: false }

@@ -4,6 +4,7 @@ use super::source::{Source, lock};
 use crate::algorithm::Algorithm;
 use crate::data::{Block, Contents, cut_columns};
 use crate::run::Run;
+use crate::schedule;
 use crate::serial::share;
 use crate::strategy::{StrategySpec, rotation, tokens};
 use crate::table::Axis;
@@ -19,6 +20,8 @@ pub(super) struct Plan {
     pub(super) row_blocks: Vec<Range<usize>>,
     /// True if these are columns of the data, which are cut along them; classes leave the data whole.
     pub(super) cuts_data: bool,
+    /// How variables are scheduled; none unless the strategy is `scheduled`.
+    pub(super) schedule: Option<schedule::Plan>,
     /// What the user should know of it.
     pub(super) warning: Option<String>,
 }
@@ -50,7 +53,12 @@ impl Plan {
                     (0..count).map(|part| share(classes, count, part)).collect()
                 }
             };
-            return Ok(Plan { clocks_per_epoch: row_blocks.len(), row_blocks, cuts_data, warning: None });
+            return Ok(Plan { clocks_per_epoch: row_blocks.len(), row_blocks, cuts_data, ..Plan::default() });
+        }
+        if let (StrategySpec::Scheduled(schedule), Some(model)) = (&run.strategy, algorithm.scheduled()) {
+            let plan = schedule.resolve(model.variables(), run.lanes)?;
+            let clocks_per_epoch = plan.clocks_per_epoch();
+            return Ok(Plan { clocks_per_epoch, schedule: Some(plan), ..Plan::default() });
         }
         let wanted = algorithm.clocks_per_epoch(&blocks, run.lanes).max(1);
         let most = (blocks.len() / run.lanes).max(1); // a clock without a block would change nothing

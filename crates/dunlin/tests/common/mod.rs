@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses a part")]
 
+pub mod lasso;
+
 use dunlin::algorithm::{ANY_STRATEGY, ANY_TABLE_STRATEGY, Algorithm, StrategyKind, Sums, Unit};
 use dunlin::comm::cluster::Job;
 use dunlin::comm::{Cluster, Comm, Processes, SimConfig};
@@ -212,7 +214,8 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         strategy: strategy.parse().unwrap(),
         cluster: "threads".into(),
         stop: Stop { epochs, ..Stop::default() },
-        clocks_per_epoch: (!strategy.starts_with("rotation")).then_some(2),
+        clocks_per_epoch: (!strategy.starts_with("rotation") && !strategy.starts_with("scheduled"))
+            .then_some(2),
         eval_every: 1,
         seed: 11,
         checkpoint: CheckpointPolicy::default(),
@@ -285,10 +288,12 @@ impl Job for TestJob {
     fn body(&self, comm: &mut Comm) -> dunlin::comm::Result<Trained> {
         let run: Run =
             serde_json::from_slice(&self.0).map_err(|e| dunlin::comm::Error::Body(e.to_string()))?;
-        let source = Source::new(ratings(), None);
+        let data = if run.model == "tiny-lasso" { lasso::correlated() } else { ratings() };
+        let source = Source::new(data, None);
         let mut recorder = Recorder::default();
         let outcome: Outcome = match run.model.as_str() {
             "tiny-mf" => train::<TinyMf>(&run, &source, comm, &mut recorder)?,
+            "tiny-lasso" => train::<lasso::TinyLasso>(&run, &source, comm, &mut recorder)?,
             _ => train::<ClockTest>(&run, &source, comm, &mut recorder)?,
         };
         let Recorder(trained) = recorder;

@@ -27,7 +27,12 @@ fn parts(count: usize, width: usize, groups: usize, noise: f64) -> Vec<Vec<f32>>
 fn contents(rows: &[Vec<f32>], dense: bool) -> Contents {
     let classes = vec![0; rows.len()];
     if dense {
-        return Contents::Dense(DenseRows { width: rows[0].len(), values: rows.concat(), classes, targets: Vec::new() });
+        return Contents::Dense(DenseRows {
+            width: rows[0].len(),
+            values: rows.concat(),
+            classes,
+            targets: Vec::new(),
+        });
     }
     let mut sparse = SparseRows { offsets: vec![0], classes, ..SparseRows::default() };
     for row in rows {

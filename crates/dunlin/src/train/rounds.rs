@@ -1,0 +1,121 @@
+//! Rounds of variables, under the strategy `scheduled`: push, pull and apply, on the blocks of this worker's lanes.
+
+use super::Worker;
+use super::source::Lane;
+use crate::algorithm::{Algorithm, Sums};
+use crate::schedule::{Change, Scheduled};
+use crate::strategy::scheduled::Scheduled as Rounds;
+use crate::table::Params;
+use crate::{Block, Result};
+use dunlin_comm::Buffer;
+
+impl<A: Algorithm> Worker<'_, A> {
+    /// The part of `lane` in a round.
+    pub(super) fn round(&mut self, lane: usize) -> Result<Sums> {
+        let place = lane - self.clocks.hosted.start;
+        let (Some(model), Some(rounds)) = (self.algorithm.scheduled(), self.strategy.rounds()) else {
+            return Ok(Sums::default());
+        };
+        if rounds.is_first_of(lane) {
+            for (block, local) in self.lanes[place].blocks_and_locals() {
+                model.prepare(block, &self.params, local)?;
+            }
+        }
+        let (round, _) = rounds.current();
+        // Columns that are looked at: of variables, and of candidates, of whom n make up n²/2 pairs.
+        let columns = round.picks.len() as f64 + (2.0 * round.pairs.len() as f64).sqrt();
+        if self.run.lanes == 1 {
+            one_by_one(model, rounds, &mut self.lanes[place], &mut self.params);
+        } else {
+            push(model, rounds, &mut self.lanes[place], &self.params);
+        }
+        let samples: usize = self.lanes[place].blocks.iter().map(Block::samples).sum();
+        let variables = model.variables().max(1) as f64;
+        self.charge(samples as f64 * columns / variables)?;
+        Ok(Sums::default())
+    }
+
+    /// Applies the rule to the sums of a round, if there are any.
+    pub(super) fn pull(&mut self) -> bool {
+        let (Some(model), Some(rounds)) = (self.algorithm.scheduled(), self.strategy.rounds()) else {
+            return false;
+        };
+        let Some((round, sums)) = rounds.take_sums() else { return false };
+        let own = round.picks.len() * model.partials();
+        let numbers = sums.slice::<f64>(0, own + round.pairs.len()).unwrap_or_default();
+        let (sums, products) = numbers.split_at(own.min(numbers.len()));
+        let mut changes = Vec::with_capacity(round.picks.len());
+        if !round.picks.is_empty() {
+            model.pull(&round.picks, sums, &mut self.params, &mut changes);
+        }
+        rounds.end(products, &changes);
+        true
+    }
+
+    /// At a synchronisation point: no block lacks a change.
+    pub(super) fn apply_rest(&mut self) {
+        let (Some(model), Some(rounds)) = (self.algorithm.scheduled(), self.strategy.rounds()) else {
+            return;
+        };
+        let (_, changes) = rounds.current();
+        if !changes.is_empty() {
+            let blocks = self.lanes.iter_mut().flat_map(Lane::blocks_and_locals);
+            blocks.for_each(|(block, local)| model.apply(changes, block, &self.params, local));
+            rounds.all_told();
+        }
+    }
+}
+
+impl<L> Lane<L> {
+    /// The blocks whose local state is there, with it. Nothing is cut into cells here.
+    fn blocks_and_locals(&mut self) -> impl Iterator<Item = (&Block, &mut L)> {
+        let all = self.blocks.iter().zip(&mut self.locals);
+        all.filter_map(|(block, local)| local.as_mut().map(|local| (block, local)))
+    }
+}
+
+/// Brings a lane's blocks up to date, then adds up their shares of the round's sums.
+fn push<L>(model: &dyn Scheduled<L>, rounds: &mut Rounds, lane: &mut Lane<L>, params: &Params) {
+    let [own, products] = rounds.numbers();
+    let (round, changes) = rounds.current();
+    let mut sums = Buffer::zeroed((own + products) * size_of::<f64>());
+    let (own, products) = match sums.slice_mut::<f64>(0, own + products) {
+        Some(numbers) => numbers.split_at_mut(own),
+        None => (&mut [][..], &mut [][..]),
+    };
+    for (block, local) in lane.blocks_and_locals() {
+        if !changes.is_empty() {
+            model.apply(changes, block, params, local);
+        }
+        if !own.is_empty() {
+            model.push(&round.picks, block, params, local, own);
+        }
+        if !products.is_empty() {
+            model.products(&round.pairs, block, params, local, products);
+        }
+    }
+    rounds.push(lane.number, sums);
+}
+
+/// With one lane nobody waits for anybody: each variable of the round sees what became of those before it.
+fn one_by_one<L>(model: &dyn Scheduled<L>, rounds: &mut Rounds, lane: &mut Lane<L>, params: &mut Params) {
+    let (round, _) = rounds.current();
+    let mut sums = vec![0.0; model.partials()];
+    let mut changes: Vec<Change> = Vec::with_capacity(round.picks.len());
+    for variable in &round.picks {
+        sums.fill(0.0);
+        for (block, local) in lane.blocks_and_locals() {
+            model.push(&[*variable], block, params, local, &mut sums);
+        }
+        let before = changes.len();
+        model.pull(&[*variable], &sums, params, &mut changes);
+        let new = &changes[before..];
+        if new.iter().any(|change| change.old != change.new) {
+            for (block, local) in lane.blocks_and_locals() {
+                model.apply(new, block, params, local);
+            }
+        }
+    }
+    rounds.end(&[], &changes);
+    rounds.all_told();
+}
