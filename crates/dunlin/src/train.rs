@@ -89,7 +89,7 @@ pub fn train<A: Algorithm>(
     if run.strategy.kind() == StrategyKind::Scheduled && algorithm.scheduled().is_none() {
         let (model, strategy) = (A::NAME, &run.strategy);
         return Err(Error::Usage(format!(
-            "--strategy {strategy}: {model} cannot be trained variable by variable"
+            "--strategy {strategy}: {model} cannot be trained variable by variable with these settings"
         )));
     }
     check_table_names(&run.strategy, &algorithm)?;

@@ -208,7 +208,7 @@ impl Scheduled {
             let message = comm.recv(SCHEDULE, Some(from), &what)?;
             let (sent, node, count): (u64, Node, u32) = message.head()?;
             if sent != number {
-                return Err(message.bad(&format!("partial sums of round {sent}, not {number}")).into());
+                return Err(message.bad(format!("partial sums of round {sent}, not {number}")).into());
             }
             message.numbers::<f64>(0, length)?;
             missing = Some(missing.unwrap_or(count).saturating_sub(1));
