@@ -3,6 +3,7 @@
 //! The truth (factors, topics, weights, subspace) follows from the sizes and `seed`; `part=test` draws other rows
 //! from the same truth. The same words give the same bits everywhere.
 
+mod correlated;
 mod dml;
 mod lasso;
 mod lda;
@@ -25,8 +26,14 @@ struct Generator {
     make: Make,
 }
 
-const GENERATORS: [&Generator; 5] =
-    [&mf::GENERATOR, &lda::GENERATOR, &softmax::GENERATOR, &dml::GENERATOR, &lasso::GENERATOR];
+const GENERATORS: [&Generator; 6] = [
+    &mf::GENERATOR,
+    &lda::GENERATOR,
+    &softmax::GENERATOR,
+    &dml::GENERATOR,
+    &lasso::GENERATOR,
+    &correlated::GENERATOR,
+];
 
 /// Keys that every generator has.
 const COMMON: [(&str, &str); 2] = [("seed", "1"), ("part", "train")];
