@@ -346,7 +346,11 @@ pub(crate) const LASSO: Details = Details {
         table("coefficients", "columns x 1", "for columns as they are in the data"),
         table("intercept", "1 x 1", "added to every prediction"),
         table("path", "λs x 4", "λ, non-zero coefficients, objective, relative gap"),
-        table("squares", "columns x 2", "sums of values and of squares; working memory, not saved"),
+        table(
+            "squares",
+            "columns x 3",
+            "sums of values, of squares and of products with the targets; working memory, not saved",
+        ),
         table("lasso_state", "1 x 7", "likewise"),
         table("correlations", "columns x 1", "with the residual, summed over lanes; likewise"),
         table("products", "up to 64 x 2048", "new rows of the Gram matrix; likewise"),

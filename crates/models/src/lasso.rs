@@ -16,6 +16,7 @@ mod input;
 mod kernel;
 mod lanes;
 pub mod problem;
+mod scheduled;
 mod single;
 mod small;
 #[cfg(test)]
@@ -38,7 +39,7 @@ pub const COEFFICIENTS: usize = 0;
 pub const INTERCEPT: usize = 1;
 /// Number of the table of the path: (λs, λ · non-zeros · objective · relative gap).
 pub const PATH: usize = 2;
-/// Σ x and Σ (x − centre)² of each column.
+/// Σ x, Σ (x − centre)² and Σ x (y − mean y) of each column.
 const SQUARES: usize = 3;
 /// [`TARGET_SUM`] to [`JUDGED`], and what lanes sum up.
 const STATE: usize = 4;
@@ -117,6 +118,7 @@ pub struct Lasso {
 pub struct Local {
     progress: Progress,
     turn: lanes::Turn,
+    residual: scheduled::Residual,
     /// Made again after a checkpoint.
     #[serde(skip)]
     held: Option<Held>,
@@ -244,7 +246,7 @@ impl Algorithm for Lasso {
     const NAME: &'static str = "lasso";
     const ABOUT: &'static str = "sparse linear regression: Lasso and elastic net, one penalty or a path";
     const DATA: Kind = Kind::Labelled;
-    const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce];
+    const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce, StrategyKind::Scheduled];
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const DIVERGED_ADVICE: &'static str = "scale the features down";
     const DETAILS: &'static dunlin::details::Details = &crate::details::LASSO;
@@ -299,7 +301,7 @@ impl Algorithm for Lasso {
             table("coefficients", self.width, 1),
             table("intercept", 1, 1).axis(Axis::Whole),
             table("path", self.config.path, 4).axis(Axis::Whole),
-            table("squares", self.width, 2).working(),
+            table("squares", self.width, 3).working(),
             table("lasso_state", 1, FIELDS).axis(Axis::Whole).working(),
             table("correlations", self.width, 1).working(),
             table("products", new, most).axis(Axis::Whole).working(),
@@ -332,9 +334,13 @@ impl Algorithm for Lasso {
             )));
         }
         let centres: Vec<f64> = self.scales(params).iter().map(|scale| scale.centre).collect();
+        let (targets, centre) = (targets(unit.block).unwrap_or_default(), self.target_centre(params));
         let mut squares = params.table_mut::<f64>(SQUARES);
         let sums = columns::squares(unit.block, &centres, self.isa);
         sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
+        each_value(unit.block, |row, column, value| {
+            squares.row_mut(column)[2] += value * (f64::from(targets[row]) - centre);
+        });
         Ok(local.unwrap_or_default())
     }
 
@@ -345,7 +351,7 @@ impl Algorithm for Lasso {
         if local.held.is_none() {
             local.held = Some(self.hold(unit.block, params)?);
         }
-        let Local { progress, turn, held: Some(held) } = local else { return Ok(()) };
+        let Local { progress, turn, held: Some(held), .. } = local else { return Ok(()) };
         if unit.lanes > 1 {
             return turn.take(self, unit, params, progress, held);
         }
@@ -353,6 +359,10 @@ impl Algorithm for Lasso {
         single::advance(&self.config, self.isa, held, progress, |at, solved| found.push((at, solved)))?;
         self.write(params, progress, &found);
         Ok(())
+    }
+
+    fn scheduled(&self) -> Option<&dyn dunlin::schedule::Scheduled<Local>> {
+        (self.config.path == 1).then_some(self)
     }
 
     fn measure(&self, block: &Block, params: &Params, _: Option<&Local>, sums: &mut Sums) {

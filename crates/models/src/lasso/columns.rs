@@ -50,7 +50,29 @@ impl Residual {
     }
 }
 
+/// One column x̃ over the rows of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Column<'a> {
+    /// All its values.
+    Dense(&'a [f32]),
+    /// Rows and values that are stored; `shift` is to be taken off every row, `sum` is that of the stored values.
+    Sparse { places: &'a [u32], values: &'a [f32], shift: f64, sum: f64 },
+}
+
 impl Columns {
+    /// Column number `column`.
+    pub(super) fn column(&self, column: u32) -> Column<'_> {
+        let column = column as usize;
+        match &self.layout {
+            Layout::Dense { stride, values } => Column::Dense(&values[column * stride..][..self.rows]),
+            Layout::Sparse { offsets, places, values, shifts, sums } => {
+                let range = offsets[column]..offsets[column + 1];
+                let (places, values) = (&places[range.clone()], &values[range]);
+                Column::Sparse { places, values, shift: shifts[column], sum: sums[column] }
+            }
+        }
+    }
+
     /// Of a block's rows; `scales` of all columns. None for a block without feature rows.
     pub(super) fn new(block: &Block, scales: &[Scale], isa: Isa) -> Option<Columns> {
         let layout = match &block.contents {

@@ -1,0 +1,169 @@
+//! Variable by variable, as a scheduler says: `--strategy scheduled`. The rows are cut; every lane has the residual of
+//! its rows, and a coefficient moves by the sum of x̃ᵀ r over the lanes.
+
+use super::columns::Column;
+use super::problem::{Penalty, Scale};
+use super::{COEFFICIENTS, Config, INTERCEPT, LAMBDA, Lasso, Local, SQUARES, STATE};
+use dunlin::schedule::{Change, Pair, Scheduled};
+use dunlin::{Block, Params, Result};
+use serde::{Deserialize, Serialize};
+
+/// The residual of a block's rows, r = y − X̃ w, brought up to date in as many steps as a column has stored values.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Residual {
+    /// r without `shift`; empty before the first round.
+    stored: Vec<f64>,
+    /// What centring sparse columns adds to every row.
+    shift: f64,
+    /// Σ r.
+    sum: f64,
+}
+
+impl Residual {
+    /// x̃ᵀ r.
+    fn product(&self, column: &Column) -> f64 {
+        match column {
+            Column::Dense(values) => {
+                values.iter().zip(&self.stored).map(|(value, residual)| f64::from(*value) * residual).sum()
+            }
+            Column::Sparse { places, values, shift, sum } => {
+                let entries = places.iter().zip(*values);
+                let stored: f64 =
+                    entries.map(|(row, value)| f64::from(*value) * self.stored[*row as usize]).sum();
+                stored + self.shift * sum - shift * self.sum
+            }
+        }
+    }
+
+    /// r − delta x̃.
+    fn subtract(&mut self, column: &Column, delta: f64) {
+        match column {
+            Column::Dense(values) => {
+                let rows = self.stored.iter_mut().zip(*values);
+                rows.for_each(|(residual, value)| *residual -= delta * f64::from(*value));
+            }
+            Column::Sparse { places, values, shift, sum } => {
+                for (row, value) in places.iter().zip(*values) {
+                    self.stored[*row as usize] -= delta * f64::from(*value);
+                }
+                self.shift += delta * shift;
+                self.sum -= delta * (sum - shift * self.stored.len() as f64);
+            }
+        }
+    }
+}
+
+/// x̃_jᵀ x̃_k over `rows` rows.
+fn product(left: &Column, right: &Column, rows: usize) -> f64 {
+    match (left, right) {
+        (Column::Dense(left), Column::Dense(right)) => {
+            left.iter().zip(*right).map(|(left, right)| f64::from(*left) * f64::from(*right)).sum()
+        }
+        (Column::Sparse { shift: a, sum: left_sum, .. }, Column::Sparse { shift: b, sum: right_sum, .. }) => {
+            common(left, right) - a * right_sum - b * left_sum + rows as f64 * a * b
+        }
+        _ => 0.0, // all columns of a block are of one kind
+    }
+}
+
+/// Σ of the products of stored values in rows that both columns have.
+fn common(left: &Column, right: &Column) -> f64 {
+    let (Column::Sparse { places, values, .. }, Column::Sparse { places: others, values: factors, .. }) =
+        (left, right)
+    else {
+        return 0.0;
+    };
+    let (mut at, mut sum) = (0, 0.0);
+    for (row, value) in places.iter().zip(*values) {
+        while others.get(at).is_some_and(|other| other < row) {
+            at += 1;
+        }
+        if others.get(at) == Some(row) {
+            sum += f64::from(*value) * f64::from(factors[at]);
+        }
+    }
+    sum
+}
+
+impl Lasso {
+    fn scale(&self, params: &Params, column: usize) -> Scale {
+        let Config { intercept, standardise, .. } = self.config;
+        let row = params.table::<f64>(SQUARES).row(column);
+        Scale::new(self.rows, row[0], row[1], intercept, standardise)
+    }
+
+    /// λ of the settings, or the share of the least that zeroes everything.
+    fn lambda(&self, params: &Params) -> f64 {
+        self.config.lambda.unwrap_or_else(|| {
+            let squares = params.table::<f64>(SQUARES);
+            let pull = |column: usize| (squares.row(column)[2] * self.scale(params, column).factor).abs();
+            let most = (0..self.width).map(pull).fold(0.0, f64::max) / self.rows.max(1) as f64;
+            self.config.lambda_fraction * most / self.config.l1_ratio
+        })
+    }
+}
+
+impl Scheduled<Local> for Lasso {
+    fn variables(&self) -> usize {
+        self.width
+    }
+
+    fn prepare(&self, block: &Block, params: &Params, local: &mut Local) -> Result<()> {
+        let held = self.hold(block, params)?;
+        if local.residual.stored.is_empty() {
+            let sum = held.target.iter().sum();
+            local.residual = Residual { stored: held.target.clone(), shift: 0.0, sum };
+        }
+        local.held = Some(held);
+        Ok(())
+    }
+
+    fn push(&self, variables: &[u32], _: &Block, _: &Params, local: &Local, partial: &mut [f64]) {
+        let Some(held) = &local.held else { return };
+        for (variable, partial) in variables.iter().zip(partial) {
+            *partial += local.residual.product(&held.columns.column(*variable));
+        }
+    }
+
+    fn pull(&self, variables: &[u32], sums: &[f64], params: &mut Params, changes: &mut Vec<Change>) {
+        let rows = self.rows.max(1) as f64;
+        if params.table::<f64>(STATE).row(0)[LAMBDA] == 0.0 {
+            let lambda = self.lambda(params);
+            params.table_mut::<f64>(STATE).row_mut(0)[LAMBDA] = lambda;
+            let centre = self.target_centre(params);
+            params.table_mut::<f64>(INTERCEPT).row_mut(0)[0] = centre;
+        }
+        let penalty = Penalty::new(params.table::<f64>(STATE).row(0)[LAMBDA], self.config.l1_ratio);
+        for (variable, sum) in variables.iter().zip(sums) {
+            let column = *variable as usize;
+            let Scale { centre, factor } = self.scale(params, column);
+            let square = params.table::<f64>(SQUARES).row(column)[1] * factor * factor / rows;
+            let [mut coefficients, mut intercept] = params.tables_mut::<f64, 2>([COEFFICIENTS, INTERCEPT]);
+            let stored = coefficients.row(column)[0];
+            let old = if factor > 0.0 { stored / factor } else { 0.0 };
+            let new = penalty.best(sum / rows + square * old, square);
+            if new != old {
+                coefficients.row_mut(column)[0] = new * factor;
+                intercept.row_mut(0)[0] -= centre * (new * factor - stored);
+            }
+            changes.push(Change { variable: *variable, old, new });
+        }
+    }
+
+    fn apply(&self, changes: &[Change], _: &Block, _: &Params, local: &mut Local) {
+        let Local { held: Some(held), residual, .. } = local else { return };
+        for change in changes {
+            residual.subtract(&held.columns.column(change.variable), change.new - change.old);
+        }
+    }
+
+    fn products(&self, pairs: &[Pair], block: &Block, _: &Params, local: &Local, out: &mut [f64]) {
+        let Some(held) = &local.held else { return };
+        for ((left, right), out) in pairs.iter().zip(out) {
+            *out += product(&held.columns.column(*left), &held.columns.column(*right), block.rows());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
