@@ -4,6 +4,8 @@
 //! `cargo run --release --example correlated_lasso -- [key=value ...]`; keys are `data` (the source), `each` (variables of
 //! a round for each machine, 4), `machines` (the most, 64), `epochs` (the most, 300), `seed`. Prints a table with tabs.
 
+#![allow(clippy::print_stdout, reason = "a program that prints a table")]
+
 use dunlin::comm::{Cluster, SimConfig};
 use dunlin::data::{ReadOptions, read};
 use dunlin::event::Outcome;

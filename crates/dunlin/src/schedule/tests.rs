@@ -31,7 +31,8 @@ fn learnt(plan: &Plan, seed: u64, delta: impl Fn(u32) -> f64) -> (Scheduler, u64
 fn by_priority_variables_come_as_often_as_the_formula_says() {
     let variables = 50;
     let plan = plan("priority,want=1,eta=0.25", variables, 1);
-    let delta = |variable: u32| f64::from(variable % 7) * if variable % 11 == 0 { 10.0 } else { 1.0 };
+    let delta =
+        |variable: u32| f64::from(variable % 7) * if variable.is_multiple_of(11) { 10.0 } else { 1.0 };
     for seed in 0..3 {
         let (mut scheduler, first) = learnt(&plan, seed, delta);
         let total: f64 = (0..variables as u32).map(delta).sum();

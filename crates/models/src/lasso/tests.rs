@@ -143,14 +143,14 @@ impl Slow {
         let mut residual = self.target.clone();
         for _ in 0..20_000 {
             let mut moved = 0.0f64;
-            for at in 0..weights.len() {
+            for (at, weight) in weights.iter_mut().enumerate() {
                 let square = self.columns[at].iter().map(|x| x * x).sum::<f64>() / self.target.len() as f64;
-                let new = penalty.best(self.correlation(at, &residual) + square * weights[at], square);
-                let step = new - weights[at];
+                let new = penalty.best(self.correlation(at, &residual) + square * *weight, square);
+                let step = new - *weight;
                 if step != 0.0 {
                     residual.iter_mut().zip(&self.columns[at]).for_each(|(r, x)| *r -= step * x);
                     moved = moved.max(step.abs() * square.sqrt());
-                    weights[at] = new;
+                    *weight = new;
                 }
             }
             if moved < 1e-12 {
