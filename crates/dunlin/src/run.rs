@@ -54,6 +54,9 @@ pub struct Run {
     pub out: Option<PathBuf>,
     /// True to go on from the newest checkpoint in `out`.
     pub resume: bool,
+    /// Bytes that a worker may take for data and model; then the data stay on disk. `None`: what it takes.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -237,6 +240,7 @@ impl Default for Run {
             stall_timeout: dunlin_comm::comm::DEFAULT_STALL_TIMEOUT.as_secs_f64(),
             out: None,
             resume: false,
+            memory: None,
         }
     }
 }

@@ -5,12 +5,15 @@
 //! same clock, the tables are complete and equal everywhere, and the run is evaluated, saved, or ended. They are
 //! planned, where evaluations are due, or asked for (`train/halt.rs`): by the user, or because time is up.
 
+mod disk;
 mod ends;
 mod halt;
+mod library;
 mod plan;
 mod source;
 mod synchronise;
 
+pub(crate) use library::BLOCKS_IN_MEMORY;
 pub use source::Source;
 
 use crate::algorithm::{Algorithm, Sums, Unit};
@@ -198,8 +201,12 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let Plan { clocks_per_epoch, row_blocks, cuts_data, warning } = Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let cells = cuts_data.then_some(&row_blocks[..]);
-        let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, cells));
-        let lanes: Vec<Lane<A::Local>> = lanes.collect::<Result<_>>()?;
+        let lanes: Vec<Lane<A::Local>> = match &source.disk {
+            Some(disk) => disk.take_lanes(&algorithm, [run.lanes as u64, run.seed], hosted.clone(), cells)?,
+            None => {
+                hosted.clone().map(|lane| take_lane(source, run.lanes, lane, cells)).collect::<Result<_>>()?
+            }
+        };
         if !comm.shares_memory() && !comm.is_simulated() {
             source.forget();
         }
@@ -241,7 +248,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     fn run(mut self) -> Result<Outcome> {
         for lane in 0..self.lanes.len() {
             let seed = self.run.seed;
-            self.lanes[lane].blocks.iter_mut().for_each(|block| self.algorithm.arrange(block, seed));
+            self.lanes[lane].blocks.here_mut().for_each(|block| self.algorithm.arrange(block, seed));
         }
         let (found, complaints) = resumed(self.run)?.map_or((None, Vec::new()), |(f, c)| (Some(f), c));
         if let Some(found) = &found {
@@ -405,15 +412,27 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let place = lane - self.clocks.hosted.start;
         let visits = self.row_blocks.len().max(1);
         let (round, visit) = (clock / visits, clock % visits);
-        for index in 0..self.lanes[place].locals.len() {
+        let all: Vec<usize> = (0..self.lanes[place].locals.len()).collect();
+        self.read_ahead(place, row_block, clock, &all);
+        for index in all {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = &blocks[index * *cells + row_block % *cells];
-            let unit =
-                Unit { block, epoch: round, clock: round, lane, lanes, row_block, visit, visits, seed };
+            let block = blocks.get(index * *cells + row_block % *cells)?;
+            let unit = Unit {
+                block: &block,
+                epoch: round,
+                clock: round,
+                lane,
+                lanes,
+                row_block,
+                visit,
+                visits,
+                seed,
+            };
             let local = locals[index].take();
             locals[index] = Some(self.algorithm.begin(&unit, &mut self.params, local)?);
             let samples = block.samples();
+            drop(block);
             self.charge(samples)?;
         }
         Ok(Sums::default())
@@ -429,14 +448,16 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let order = block_order(self.run.seed, lane, epoch, blocks);
         let due =
             if self.row_blocks.is_empty() { share(blocks, self.clocks_per_epoch, part) } else { 0..blocks };
+        self.read_ahead(place, row_block, clock, &order[due.clone()]);
         for index in order[due].iter().copied() {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = &blocks[index * *cells + row_block % *cells];
-            let unit = Unit { block, epoch, clock, lane, lanes, row_block, visit, visits, seed };
+            let block = blocks.get(index * *cells + row_block % *cells)?;
+            let unit = Unit { block: &block, epoch, clock, lane, lanes, row_block, visit, visits, seed };
             let Some(local) = &mut locals[index] else { continue };
             self.algorithm.step(&unit, &mut self.params, local, &mut sums)?;
             let samples = block.samples();
+            drop(block);
             self.charge(samples)?;
         }
         Ok(sums)

@@ -9,6 +9,7 @@ use crate::{places, settings};
 use dunlin::data::{Kind, ReadOptions};
 use dunlin::event::Outcome;
 use dunlin::isa::{self, Isa};
+use dunlin::memory::parse_bytes;
 use dunlin::model::Model;
 use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
 use dunlin::strategy::StrategySpec;
@@ -112,6 +113,10 @@ pub(crate) struct TrainFlags {
     /// Write a checkpoint every so many seconds
     #[arg(long)]
     pub(crate) checkpoint_seconds: Option<f64>,
+    /// Memory that a worker may take for data and model, such as 2GB; the data stay on disk then, in --out or the
+    /// folder for temporary files [default: what it takes]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
     /// A model's setting, key=value; may be given often
     #[arg(long, value_name = "KEY=VALUE")]
     #[serde(deserialize_with = "settings::pairs")]
@@ -375,6 +380,7 @@ impl TrainFlags {
                 .unwrap_or(comm::comm::DEFAULT_STALL_TIMEOUT.as_secs_f64()),
             out: flags.out.clone(),
             resume: flags.resume,
+            memory: flags.memory.as_deref().map(|text| parse_bytes("--memory", text)).transpose()?,
         };
         run.check_strategy()?;
         let details = Details {

@@ -2,7 +2,7 @@
 
 use super::input::{Input, bare_name, near};
 use super::text::words;
-use super::{Data, Kind, Pairing, csv, docword, idx, pair, ratings, sample, svmlight, synth};
+use super::{Data, Kind, Pairing, Shelf, csv, docword, idx, pair, ratings, sample, svmlight, synth};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -95,6 +95,9 @@ pub struct ReadOptions {
     /// What makes pairs of labelled rows, for a model that learns from pairs. Default: nothing.
     #[serde(default)]
     pub pairing: Pairing,
+    /// Where blocks are left that memory is not to hold; set by [`super::read_to_disk`].
+    #[serde(skip)]
+    pub shelf: Option<Shelf>,
 }
 
 impl Default for ReadOptions {
@@ -109,6 +112,7 @@ impl Default for ReadOptions {
             layout: Layout::Auto,
             any_labels: false,
             pairing: Pairing::None,
+            shelf: None,
         }
     }
 }

@@ -76,9 +76,12 @@ impl<A: Algorithm> Worker<'_, A> {
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for lane in &self.lanes {
             let (mut on_train, mut on_test) = (Sums::default(), Sums::default());
-            for (block, cell, local) in lane.with_locals() {
+            lane.blocks.plan(0..lane.blocks.len());
+            for at in 0..lane.blocks.len() {
+                let (block, cell, local) =
+                    (lane.blocks.get(at)?, at % lane.cells, &lane.locals[at / lane.cells]);
                 let unit = Unit {
-                    block,
+                    block: &block,
                     epoch: self.at.epochs,
                     clock: self.at.clock,
                     lane: lane.number,
@@ -90,9 +93,10 @@ impl<A: Algorithm> Worker<'_, A> {
                 };
                 self.algorithm.measure_cell(&unit, &self.params, local.as_ref(), &mut on_train);
             }
-            lane.test
-                .iter()
-                .for_each(|block| self.algorithm.measure(block, &self.params, None, &mut on_test));
+            lane.test.plan(0..lane.test.len());
+            for at in 0..lane.test.len() {
+                self.algorithm.measure(&*lane.test.get(at)?, &self.params, None, &mut on_test);
+            }
             train.push((Node::leaf(lane.number), on_train));
             test.push((Node::leaf(lane.number), on_test));
         }
