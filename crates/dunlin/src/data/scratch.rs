@@ -145,7 +145,7 @@ impl ScratchFile {
 
 fn sum_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
     let filled = parts.filter(|part| !part.is_empty());
-    filled.fold(0, |sum, part| XxHash3_64::oneshot_with_seed(sum, part))
+    filled.fold(0, XxHash3_64::oneshot_with_seed)
 }
 
 #[cfg(test)]

@@ -40,7 +40,12 @@ impl Source {
         scratch: &Scratch,
     ) -> Result<Source> {
         let (train, store) = mix_on_disk(train, store, scratch)?;
-        let fingerprint = fingerprint_of(|hash| each(&store, 0..store.len(), |block| Ok(hash(block))))?;
+        let fingerprint = fingerprint_of(|hash| {
+            each(&store, 0..store.len(), |block| {
+                hash(block);
+                Ok(())
+            })
+        })?;
         let test = test.map(|(_, store)| store);
         let bytes = |store: &Store| (0..store.len()).map(|at| store.block_bytes(at)).max().unwrap_or(0);
         let largest = bytes(&store).max(test.as_ref().map_or(0, bytes));
@@ -152,7 +157,7 @@ impl OnDisk {
         };
         let lanes = lanes as usize;
         let mut own = Store::new(&self.scratch)?;
-        let mut taken: Vec<(usize, [Range<usize>; 2], usize, Range<usize>)> = Vec::new();
+        let mut taken = Vec::new();
         for number in hosted.clone() {
             let (from, range) = (own.len(), share(train.len(), lanes, number));
             let (first, last) = (train.stub(range.start).first_row, train.stub(range.end - 1).end_row);
@@ -180,14 +185,15 @@ impl OnDisk {
         drop((train, test));
         self.count_taken(hosted.len(), lanes);
         let library = Rc::new(Library::new(own));
-        let lanes = taken.into_iter().map(|(number, [train, test], blocks, rows)| Lane {
-            number,
-            blocks: Blocks::There(library.clone(), train),
-            cells: cells.map_or(1, <[_]>::len),
-            locals: (0..blocks).map(|_| None).collect(),
-            test: Blocks::There(library.clone(), test),
-            rows,
-        });
+        let lanes =
+            taken.into_iter().map(|(number, [train, test], blocks, rows): (_, [_; 2], usize, _)| Lane {
+                number,
+                blocks: Blocks::There(library.clone(), train),
+                cells: cells.map_or(1, <[_]>::len),
+                locals: (0..blocks).map(|_| None).collect(),
+                test: Blocks::There(library.clone(), test),
+                rows,
+            });
         Ok(lanes.collect())
     }
 

@@ -26,7 +26,10 @@ impl Source {
     /// by class, and lanes that see some of the classes only make slow progress together.
     pub fn new(train: Data, test: Option<Data>) -> Source {
         let train = mix(train);
-        let all = |hash: &mut dyn FnMut(&Block)| -> Result<()> { Ok(train.blocks.iter().for_each(hash)) };
+        let all = |hash: &mut dyn FnMut(&Block)| -> Result<()> {
+            train.blocks.iter().for_each(hash);
+            Ok(())
+        };
         let fingerprint = fingerprint_of(all).unwrap_or_default(); // blocks in memory do not fail
         let own = |data: Data| Mutex::new(data.blocks.into_iter().map(Some).collect());
         let (shape, names) = (train.shape.clone(), train.names.clone());

@@ -72,9 +72,7 @@ impl Gatherer {
         like: Option<&Data>,
     ) -> Result<(Data, Notes)> {
         waiting.write(&mut self.ratings);
-        if let Err(error) = waiting.file {
-            return Err(error);
-        }
+        waiting.file = Ok(waiting.file?);
         if waiting.pieces.is_empty() {
             return Err(Error::Data(format!("{place}: no ratings; the file is empty")));
         }
