@@ -4,7 +4,7 @@ use crate::console::{Console, note};
 use crate::folder::RunFolder;
 use dunlin::comm::cluster::Job;
 use dunlin::comm::{self, Cluster, Comm};
-use dunlin::data::{Data, read_noting};
+use dunlin::data::{Data, Notes, Scratch, read_noting, read_to_disk};
 use dunlin::event::{Event, Outcome};
 use dunlin::run::Run;
 use dunlin::table::Params;
@@ -27,21 +27,50 @@ pub(crate) struct TrainJob {
 
 /// Reads what `run` trains on and tests on; what could not be used is told on standard error.
 pub(crate) fn read_source(run: &Run) -> Result<Source> {
+    if run.memory.is_some() {
+        return source_on_disk(run);
+    }
     let train = read_noting(&run.train, &run.read, None)?.0;
     let test: Option<Data> = match &run.test {
         None => None,
         Some(test) => {
             let (data, notes) = read_noting(test, &run.read, Some(&train))?;
-            if notes.dropped_entries > 0 {
-                let dropped = notes.dropped_entries;
-                note(&format!(
-                    "dunlin: {test}: {dropped} entries in columns not seen in training were left out"
-                ));
-            }
+            tell(test, &notes);
             Some(data)
         }
     };
     Ok(Source::new(train, test))
+}
+
+fn tell(test: &str, notes: &Notes) {
+    if notes.dropped_entries > 0 {
+        let dropped = notes.dropped_entries;
+        note(&format!("dunlin: {test}: {dropped} entries in columns not seen in training were left out"));
+    }
+}
+
+/// The same for data that stay on disk: in the run folder if there is one.
+fn source_on_disk(run: &Run) -> Result<Source> {
+    let folder = match &run.out {
+        None => std::env::temp_dir(),
+        Some(out) => {
+            let made =
+                std::fs::create_dir_all(out).map_err(Error::io(format!("cannot create {}", out.display())));
+            made.map_err(|error| no_folder(out, error))?;
+            out.clone()
+        }
+    };
+    let scratch = Scratch::new(&folder);
+    let (train, _, blocks) = read_to_disk(&run.train, &run.read, None, &scratch)?;
+    let test = match &run.test {
+        None => None,
+        Some(test) => {
+            let (data, notes, blocks) = read_to_disk(test, &run.read, Some(&train), &scratch)?;
+            tell(test, &notes);
+            Some((data, blocks))
+        }
+    };
+    Source::on_disk((train, blocks), test, &scratch)
 }
 
 impl TrainJob {
@@ -74,6 +103,12 @@ impl TrainJob {
             }
         };
         model.check_memory(&run.settings, source.shape())?;
+        if run.memory.is_some() {
+            let estimate = model.check_budget(&run, source)?;
+            if comm.rank() == 0 && !self.quiet {
+                note(&format!("dunlin: memory of a worker, about: {}", estimate.words()));
+            }
+        }
         let mut observer = Watcher {
             console: (comm.rank() == 0 && !self.quiet).then(Console::new),
             folder: match &run.out {

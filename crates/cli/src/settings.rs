@@ -153,6 +153,7 @@ impl TrainFlags {
             replay: flags.replay.or(self.replay),
             checkpoint_epochs: flags.checkpoint_epochs.or(self.checkpoint_epochs),
             checkpoint_seconds: flags.checkpoint_seconds.or(self.checkpoint_seconds),
+            memory: flags.memory.or(self.memory),
             set: [self.set, flags.set].concat(),
             slow: if flags.slow.is_empty() { self.slow } else { flags.slow },
             net: flags.net.or(self.net),

@@ -116,6 +116,9 @@ pub const ANY_STRATEGY: &[StrategyKind] = &[
     StrategyKind::Rotation,
 ];
 
+/// Gives the blocks of a lane to a function, one after the other.
+pub type LaneBlocks<'a> = dyn FnMut(usize, &mut dyn FnMut(&Block)) -> Result<()> + 'a;
+
 /// A learning algorithm: what to compute on a block of data with shared tables.
 ///
 /// The engine calls, on every rank, for the blocks of the lanes it hosts: `begin` once per round, then `step`
@@ -164,7 +167,8 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     fn tables(&self) -> Vec<TableSpec>;
 
     /// Refuses training data that cannot be learned from, seen whole as they were read: called once on every rank,
-    /// before anything else and with the same answer everywhere.
+    /// before anything else and with the same answer everywhere. Of data that are on disk (`--memory`) it is given one
+    /// block after the other until one passes.
     ///
     /// # Errors
     /// [`Error::Data`] or [`Error::Usage`]: what the data lack, and what to do.
@@ -180,6 +184,21 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// all training blocks; the same on all ranks.
     fn clocks_per_epoch(&self, _blocks: &[&Block], _lanes: usize) -> usize {
         1
+    }
+
+    /// The same for blocks that are on disk: `blocks(lane, take)` gives the blocks of a lane to `take`, one after the other.
+    /// A model whose [`Algorithm::clocks_per_epoch`] looks into blocks says so here too; by default it is asked without
+    /// any.
+    ///
+    /// # Errors
+    /// What `blocks` gives.
+    fn clocks_on_disk(&self, lanes: usize, _blocks: &mut LaneBlocks) -> Result<usize> {
+        Ok(self.clocks_per_epoch(&[], lanes))
+    }
+
+    /// Bytes of local state of all blocks together that stay in memory, about; by default none.
+    fn local_bytes(&self, _shape: &Shape) -> f64 {
+        0.0
     }
 
     /// Clocks that `begin` takes.

@@ -5,10 +5,12 @@
 //! streams and of local state.
 //!
 //! Reading order: [`read()`] (the entry), one file per format (`svmlight`, `ratings`, `docword`, `idx`, `csv`,
-//! `matrix_market`, `synth`), `labelled` (rows to blocks), `pairs` (rows to pairs), `pair_file`, [`cut()`], `input` (files, packing), `text` (numbers).
+//! `matrix_market`, `synth`), `labelled` (rows to blocks), `pairs` (rows to pairs), `pair_file`, [`cut()`], `input` (files, packing),
+//! `text` (numbers); for data that do not fit into memory `shelf`, `store` (blocks on disk), `scratch` (bytes on disk), `buckets`.
 
 use serde::{Deserialize, Serialize};
 
+mod buckets;
 mod cells;
 mod csv;
 mod cut;
@@ -23,6 +25,9 @@ mod pairs;
 mod ratings;
 mod read;
 mod sample;
+mod scratch;
+mod shelf;
+mod store;
 mod summary;
 mod svmlight;
 mod synth;
@@ -30,12 +35,15 @@ mod synth;
 mod tests;
 mod text;
 
-pub use cells::cut_columns;
+pub use cells::{ColumnCounts, cut_columns};
 pub use cut::cut;
-pub use mix::mix;
+pub use mix::{mix, mix_on_disk};
 pub use pairs::{ByClass, PairList, Pairing, RowPairs, pair};
 pub use read::{Format, Layout, Notes, ReadOptions, read, read_from, read_idx, read_noting, write};
 pub use sample::SAMPLES;
+pub use scratch::{Piece, Scratch, ScratchFile};
+pub use shelf::{Shelf, read_to_disk};
+pub use store::Store;
 pub use summary::{Summary, summary};
 pub use synth::generators;
 

@@ -14,6 +14,7 @@ pub mod details;
 pub mod error;
 pub mod event;
 pub mod isa;
+pub mod memory;
 pub mod model;
 pub mod rng;
 pub mod run;

@@ -4,6 +4,7 @@ use crate::algorithm::{Algorithm, StrategyKind, Sums};
 use crate::data::{Block, Data, Kind, Names, ReadOptions, Shape};
 use crate::details::Details;
 use crate::event::Outcome;
+use crate::memory::{Estimate, Needs};
 use crate::run::Run;
 use crate::saved::{self, write_atomically};
 use crate::table::{Params, Replica, TableSpec};
@@ -36,6 +37,8 @@ pub struct Model {
     pub strategies: &'static [StrategyKind],
     /// Blocks a lane by default, if the model wants a certain number.
     pub blocks_per_lane: Option<usize>,
+    /// True if, under `rotation`, tables that go round are never whole in one place.
+    pub spreads: bool,
     /// What it tells about itself.
     pub details: &'static Details,
     /// All settings with their defaults.
@@ -46,6 +49,7 @@ pub struct Model {
     /// Trains it on this rank.
     pub train: fn(&Run, &Source, &mut Comm, &mut dyn Observer) -> Result<Outcome>,
     specs: fn(&Value, &Shape) -> Result<Vec<TableSpec>>,
+    local_bytes: fn(&Value, &Shape) -> Result<f64>,
     tables: fn(&Value, &Shape) -> Result<Params>,
     predict: fn(&Value, &Shape, &Params, &[Block], Predictions) -> Result<()>,
     evaluate: fn(&Value, &Shape, &Params, &[Block]) -> Result<Metrics>,
@@ -60,6 +64,7 @@ pub const fn model<A: Algorithm>() -> Model {
         data: A::DATA,
         strategies: A::STRATEGIES,
         blocks_per_lane: A::BLOCKS_PER_LANE,
+        spreads: A::MEASURES_BY_LAP,
         details: A::DETAILS,
         defaults: || serde_json::to_value(A::Config::default()).unwrap_or_default(),
         check: |value| {
@@ -72,6 +77,7 @@ pub const fn model<A: Algorithm>() -> Model {
         },
         train: train::<A>,
         specs: |settings, shape| Ok(create::<A>(settings, shape)?.tables()),
+        local_bytes: |settings, shape| Ok(create::<A>(settings, shape)?.local_bytes(shape)),
         tables: |settings, shape| {
             let replicas = create::<A>(settings, shape)?.tables().into_iter();
             Ok(Params { replicas: replicas.map(|spec| Replica::new(spec, false)).collect(), lanes: 1 })
@@ -176,6 +182,17 @@ impl Model {
             all / 1e9,
             memory as f64 / 2e9
         )))
+    }
+
+    /// What a worker of `run` will take, if data stay on disk: `--memory`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is more than `run` allows, with what would help.
+    pub fn check_budget(&self, run: &Run, source: &Source) -> Result<Estimate> {
+        let (shape, block) = (source.shape(), source.largest_block().unwrap_or(0));
+        let tables = (self.specs)(&run.settings, shape)?;
+        let local_bytes = (self.local_bytes)(&run.settings, shape)?;
+        Needs::new(tables, self.spreads, local_bytes, block, (shape, source.names())).check(run)
     }
 
     /// Refuses a strategy that the model's mathematics does not allow.

@@ -60,6 +60,9 @@ pub struct Run {
     /// Under `rotation:async`, on one worker: an order of visits to go through again.
     #[serde(default)]
     pub replay: Option<PathBuf>,
+    /// Bytes that a worker may take for data and model; then the data stay on disk. `None`: what it takes.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -245,6 +248,7 @@ impl Default for Run {
             resume: false,
             log_order: None,
             replay: None,
+            memory: None,
         }
     }
 }
@@ -257,7 +261,7 @@ impl Run {
 
     /// True if a worker's memory is limited.
     pub fn is_limited(&self) -> bool {
-        false
+        self.memory.is_some()
     }
 
     /// Checks what goes with the strategy, whatever the data are.

@@ -5,14 +5,17 @@
 //! same clock, the tables are complete and equal everywhere, and the run is evaluated, saved, or ended. They are
 //! planned, where evaluations are due, or asked for (`train/halt.rs`): by the user, or because time is up.
 
+mod disk;
 mod ends;
 mod halt;
+mod library;
 mod measure;
 mod plan;
 mod rounds;
 mod source;
 mod synchronise;
 
+pub(crate) use library::BLOCKS_IN_MEMORY;
 pub use source::Source;
 
 use crate::algorithm::{Algorithm, StrategyKind, Sums, Unit};
@@ -227,8 +230,16 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let cells = cuts_data.then_some(&row_blocks[..]);
-        let lanes = hosted.clone().map(|lane| take_lane(source, run.lanes, lane, cells, is_spread::<A>(run)));
-        let lanes: Vec<Lane<A::Local>> = lanes.collect::<Result<_>>()?;
+        let lanes: Vec<Lane<A::Local>> = match &source.disk {
+            Some(disk) => {
+                let numbers = [run.lanes as u64, run.seed];
+                disk.take_lanes(&algorithm, numbers, hosted.clone(), cells, is_spread::<A>(run))?
+            }
+            None => hosted
+                .clone()
+                .map(|lane| take_lane(source, run.lanes, lane, cells, is_spread::<A>(run)))
+                .collect::<Result<_>>()?,
+        };
         if !comm.shares_memory() && !comm.is_simulated() {
             source.forget();
         }
@@ -273,7 +284,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     fn run(mut self) -> Result<Outcome> {
         for lane in 0..self.lanes.len() {
             let seed = self.run.seed;
-            self.lanes[lane].blocks.iter_mut().for_each(|block| self.algorithm.arrange(block, seed));
+            self.lanes[lane].blocks.here_mut().for_each(|block| self.algorithm.arrange(block, seed));
         }
         let (found, complaints) = resumed(self.run)?.map_or((None, Vec::new()), |(f, c)| (Some(f), c));
         if let Some(found) = &found {
@@ -434,7 +445,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             }
         }
         self.strategy.drain(self.comm, &mut self.params, until)?;
-        self.apply_rest();
+        self.apply_rest()?;
         Ok(until - self.measured)
     }
 
@@ -482,15 +493,27 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let place = lane - self.clocks.hosted.start;
         let visits = self.row_blocks.len().max(1);
         let (round, visit) = (clock / visits, clock % visits);
-        for index in 0..self.lanes[place].locals.len() {
+        let all: Vec<usize> = (0..self.lanes[place].locals.len()).collect();
+        self.read_ahead(place, row_block, clock, &all);
+        for index in all {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = &blocks[index * *cells + row_block % *cells];
-            let unit =
-                Unit { block, epoch: round, clock: round, lane, lanes, row_block, visit, visits, seed };
+            let block = blocks.get(index * *cells + row_block % *cells)?;
+            let unit = Unit {
+                block: &block,
+                epoch: round,
+                clock: round,
+                lane,
+                lanes,
+                row_block,
+                visit,
+                visits,
+                seed,
+            };
             let local = locals[index].take();
             locals[index] = Some(self.algorithm.begin(&unit, &mut self.params, local)?);
             let samples = block.samples() as f64;
+            drop(block);
             self.charge(samples)?;
         }
         Ok(Sums::default())
@@ -506,14 +529,16 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let order = block_order(self.run.seed, lane, epoch, blocks);
         let due =
             if self.row_blocks.is_empty() { share(blocks, self.clocks_per_epoch, part) } else { 0..blocks };
+        self.read_ahead(place, row_block, clock, &order[due.clone()]);
         for index in order[due].iter().copied() {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = &blocks[index * *cells + row_block % *cells];
-            let unit = Unit { block, epoch, clock, lane, lanes, row_block, visit, visits, seed };
+            let block = blocks.get(index * *cells + row_block % *cells)?;
+            let unit = Unit { block: &block, epoch, clock, lane, lanes, row_block, visit, visits, seed };
             let Some(local) = &mut locals[index] else { continue };
             self.algorithm.step(&unit, &mut self.params, local, &mut sums)?;
             let samples = block.samples() as f64;
+            drop(block);
             self.charge(samples)?;
         }
         Ok(sums)

@@ -313,6 +313,11 @@ impl Algorithm for Kmeans {
         }
     }
 
+    /// A square, a cluster and, during the start, a gap for every row.
+    fn local_bytes(&self, shape: &Shape) -> f64 {
+        20.0 * shape.rows as f64
+    }
+
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Assigned>) -> Result<Assigned> {
         if unit.lanes > MOST_LANES {
             let lanes = unit.lanes;

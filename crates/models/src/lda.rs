@@ -158,6 +158,11 @@ impl Algorithm for Lda {
         vec![counts("word_topic", self.words), counts("totals", 1).axis(Axis::Whole)]
     }
 
+    /// A topic for every token, and what each document has of each block of words.
+    fn local_bytes(&self, shape: &Shape) -> f64 {
+        2.0 * shape.samples as f64 + 8.0 * shape.rows as f64
+    }
+
     /// Every token gets a topic, uniformly.
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Assignments>) -> Result<Assignments> {
         let documents = documents(unit.block)?;

@@ -19,7 +19,7 @@ mod kernel;
 mod tests;
 
 use als::{Layout, Sides};
-use dunlin::algorithm::{ANY_STRATEGY, StrategyKind};
+use dunlin::algorithm::{ANY_STRATEGY, LaneBlocks, StrategyKind};
 use dunlin::data::{Contents, Kind, Names, Ratings};
 use dunlin::isa::Isa;
 use dunlin::{Algorithm, Axis, Block, Error, Init, Params, Result, Shape, Sums, Table, TableSpec, Unit};
@@ -162,14 +162,8 @@ impl Mf {
 
     /// The most updates that one item gets in an epoch from `blocks`, the blocks of one lane.
     pub fn hottest_updates_per_epoch<'a>(&self, blocks: impl IntoIterator<Item = &'a Block>) -> usize {
-        let mut counts = vec![0usize; self.items];
-        for ratings in blocks.into_iter().filter_map(ratings) {
-            ratings.items.iter().for_each(|item| {
-                if let Some(count) = counts.get_mut(*item as usize) {
-                    *count += 1;
-                }
-            });
-        }
+        let mut counts = vec![0; self.items];
+        blocks.into_iter().for_each(|block| count_items(block, &mut counts));
         counts.into_iter().max().unwrap_or(0)
     }
 
@@ -232,6 +226,15 @@ impl Model<'_> {
     }
 }
 
+/// Adds the ratings of each item; items beyond those that are counted are passed over.
+fn count_items(block: &Block, counts: &mut [usize]) {
+    for item in ratings(block).into_iter().flat_map(|ratings| &ratings.items) {
+        if let Some(count) = counts.get_mut(*item as usize) {
+            *count += 1;
+        }
+    }
+}
+
 fn ratings(block: &Block) -> Option<&Ratings> {
     match &block.contents {
         Contents::Ratings(ratings) => Some(ratings),
@@ -281,6 +284,16 @@ impl Algorithm for Mf {
         }
         let hottest = (0..lanes).map(|lane| self.hottest_updates_per_epoch(of_lane(lane))).max();
         self.suggested_clocks(lanes, hottest.unwrap_or(0))
+    }
+
+    fn clocks_on_disk(&self, lanes: usize, blocks: &mut LaneBlocks) -> Result<usize> {
+        let mut hottest = 0;
+        for lane in 0..lanes {
+            let mut counts = vec![0; self.items];
+            blocks(lane, &mut |block| count_items(block, &mut counts))?;
+            hottest = counts.into_iter().max().unwrap_or(0).max(hottest);
+        }
+        Ok(self.suggested_clocks(lanes, hottest))
     }
 
     /// Users are taken in groups whose rows stay in a near cache. In cache the bound is the latency of the dot

@@ -9,6 +9,7 @@ use crate::{places, settings};
 use dunlin::data::{Kind, ReadOptions};
 use dunlin::event::Outcome;
 use dunlin::isa::{self, Isa};
+use dunlin::memory::parse_bytes;
 use dunlin::model::Model;
 use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
 use dunlin::strategy::StrategySpec;
@@ -119,6 +120,10 @@ pub(crate) struct TrainFlags {
     /// Under rotation:async, go through the order that --log-order wrote, on one worker, for the same bits
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<PathBuf>,
+    /// Memory that a worker may take for data and model, such as 2GB; the data stay on disk then, in --out or the
+    /// folder for temporary files [default: what it takes]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
     /// A model's setting, key=value; may be given often
     #[arg(long, value_name = "KEY=VALUE")]
     #[serde(deserialize_with = "settings::pairs")]
@@ -383,6 +388,7 @@ impl TrainFlags {
             resume: flags.resume,
             log_order: flags.log_order.clone(),
             replay: flags.replay.clone(),
+            memory: flags.memory.as_deref().map(|text| parse_bytes("--memory", text)).transpose()?,
         };
         run.check_strategy()?;
         let details = Details {

@@ -11,34 +11,56 @@ pub fn cut_columns<'a>(
     columns: usize,
     count: usize,
 ) -> Vec<Range<usize>> {
-    let mut entries = vec![0u64; columns];
-    for block in blocks {
+    let mut counts = ColumnCounts::new(columns);
+    blocks.for_each(|block| counts.add(block));
+    counts.cut(count)
+}
+
+/// Entries of each column: [`cut_columns`] for blocks that come one at a time.
+#[derive(Clone, Debug)]
+pub struct ColumnCounts {
+    entries: Vec<u64>,
+}
+
+impl ColumnCounts {
+    /// No entries yet in `columns` columns.
+    pub fn new(columns: usize) -> ColumnCounts {
+        ColumnCounts { entries: vec![0; columns] }
+    }
+
+    /// Counts the entries of a block.
+    pub fn add(&mut self, block: &Block) {
         let ids = match &block.contents {
             Contents::Ratings(ratings) => &ratings.items,
             Contents::Documents(documents) => &documents.words,
             Contents::Sparse(rows) => &rows.columns,
-            Contents::Dense(_) | Contents::Pairs(_) => continue,
+            Contents::Dense(_) | Contents::Pairs(_) => return,
         };
         for id in ids {
-            if let Some(entries) = entries.get_mut(*id as usize) {
+            if let Some(entries) = self.entries.get_mut(*id as usize) {
                 *entries += 1;
             }
         }
     }
-    // Every column weighs a little even without entries: its row must be kept and moved all the same.
-    let weight = |entries: &u64| 8 * entries + 1;
-    let total: u64 = entries.iter().map(weight).sum();
-    let (mut ranges, mut start, mut done) = (Vec::with_capacity(count), 0, 0);
-    for part in 1..=count as u64 {
-        let mut end = start;
-        while end < columns && (done < total * part / count as u64 || part == count as u64) {
-            done += weight(&entries[end]);
-            end += 1;
+
+    /// The ranges.
+    pub fn cut(&self, count: usize) -> Vec<Range<usize>> {
+        // Every column weighs a little even without entries: its row must be kept and moved all the same.
+        let weight = |entries: &u64| 8 * entries + 1;
+        let (entries, columns) = (&self.entries, self.entries.len());
+        let total: u64 = entries.iter().map(weight).sum();
+        let (mut ranges, mut start, mut done) = (Vec::with_capacity(count), 0, 0);
+        for part in 1..=count as u64 {
+            let mut end = start;
+            while end < columns && (done < total * part / count as u64 || part == count as u64) {
+                done += weight(&entries[end]);
+                end += 1;
+            }
+            ranges.push(start..end);
+            start = end;
         }
-        ranges.push(start..end);
-        start = end;
+        ranges
     }
-    ranges
 }
 
 impl Block {

@@ -109,7 +109,7 @@ impl Words {
 pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
     let header = header(input, options)?;
     let columns = columns(input, &header, like)?;
-    let (mut rows, mut labels) = (Rows::new(like), Words::default());
+    let (mut rows, mut labels) = (Rows::new(options, like), Words::default());
     let mut values = vec![0.0f32; columns.iter().filter(|column| **column != UNKNOWN).count()];
     rows.at_least(values.len());
     input.each_line(|line| {

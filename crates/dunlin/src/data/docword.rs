@@ -42,6 +42,12 @@ pub(super) struct Bags {
 }
 
 impl Bags {
+    /// No documents yet.
+    pub(super) fn new(options: &ReadOptions) -> Bags {
+        let (words, counts) = (Pile::new(options.scratch()), Pile::new(options.scratch()));
+        Bags { words, counts, ..Bags::default() }
+    }
+
     /// Adds a word to the document.
     #[inline(always)]
     pub(super) fn word(&mut self, word: u32, count: u32) {
@@ -103,11 +109,12 @@ impl Bags {
         };
         let mut blocks = Vec::new();
         for (id, range) in cut(&self.tokens, options.blocks).into_iter().enumerate() {
-            let offsets = offsets(&self.lengths[range.clone()]);
+            let offsets = offsets(self.lengths[range.clone()].iter().copied());
             let count = offsets.last().copied().unwrap_or(0) as usize;
-            let (words, counts) = (self.words.take(count), self.counts.take(count));
+            let (words, counts) = (self.words.take(count)?, self.counts.take(count)?);
             let contents = Contents::Documents(Documents { offsets, words, counts });
-            blocks.push(Block { id: id as u32, first_row: range.start, end_row: range.end, contents });
+            let block = Block { id: id as u32, first_row: range.start, end_row: range.end, contents };
+            blocks.push(options.keep(block)?);
         }
         let names = Names { columns: vocabulary, ..Names::default() };
         let (shape, names) = like.map_or((shape, names), |like| (like.shape.clone(), like.names.clone()));
@@ -130,7 +137,7 @@ pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>
     let header = header(input)?;
     let vocabulary = vocabulary(input.name(), options, header.words)?;
     let columns = word_map(header.words, &vocabulary, like);
-    let (mut bags, mut notes, mut found, mut tokens) = (Bags::default(), Notes::default(), 0u64, 0u64);
+    let (mut bags, mut notes, mut found, mut tokens) = (Bags::new(options), Notes::default(), 0u64, 0u64);
     input.each_line(|line| {
         let Some((document, word, count)) = entry(line, &header)? else { return Ok(()) };
         found += 1;

@@ -85,7 +85,7 @@ pub(super) fn read_pair(
             images.whole_fault(format!("images of {pixels} pixels; the training data have {trained}"))
         );
     }
-    let (mut rows, mut known) = (Rows::new(like), Labels::default());
+    let (mut rows, mut known) = (Rows::new(options, like), Labels::default());
     rows.at_least(pixels as usize);
     let (mut image, mut label) = (vec![0u8; pixels as usize], [0u8]);
     for at in 0..count {

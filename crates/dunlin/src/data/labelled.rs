@@ -1,6 +1,6 @@
 //! From rows of features with labels, as a reader finds them, to blocks: classes numbered, layout chosen.
 
-use super::cut::{Pile, cut};
+use super::cut::{Pile, cut_rows};
 use super::text::grouped;
 use super::{
     Block, Contents, Data, DenseRows, Kind, Layout, Names, Notes, Pairing, ReadOptions, Shape, SparseRows,
@@ -18,14 +18,14 @@ const MOST_CELLS: f64 = (1u64 << 32) as f64;
 /// Rows as they are read. Entries go in with [`Rows::entry`], then [`Rows::end_row`] ends the row.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    lengths: Vec<u64>,
+    lengths: Vec<u32>,
     columns: Pile<u32>,
     values: Pile<f32>,
     /// Position of each row's label in the list of labels, in order of appearance.
     labels: Vec<u32>,
     /// Each row's target, where labels are read as such.
     targets: Vec<f32>,
-    length: u64,
+    length: u32,
     entries: u64,
     /// Columns: one more than the greatest seen.
     width: usize,
@@ -69,8 +69,10 @@ impl Labels {
 
 impl Rows {
     /// No rows yet; with `like`, columns beyond its are dropped.
-    pub(super) fn new(like: Option<&Data>) -> Rows {
-        Rows { limit: like.map_or(usize::MAX, |like| like.shape.columns), ..Rows::default() }
+    pub(super) fn new(options: &ReadOptions, like: Option<&Data>) -> Rows {
+        let (columns, values) = (Pile::new(options.scratch()), Pile::new(options.scratch()));
+        let limit = like.map_or(usize::MAX, |like| like.shape.columns);
+        Rows { columns, values, limit, ..Rows::default() }
     }
 
     /// Adds an entry to the row; columns must ascend. Zeros count for the width alone.
@@ -94,7 +96,7 @@ impl Rows {
     #[inline(always)]
     pub(super) fn end_row(&mut self, label: u32) {
         self.lengths.push(self.length);
-        self.entries += self.length;
+        self.entries += u64::from(self.length);
         self.length = 0;
         self.labels.push(label);
     }
@@ -169,7 +171,7 @@ impl Rows {
         }
         let (rows, entries) = (self.len(), if dense { self.len() * width } else { self.entries as usize });
         let targets = Targets::of(&self.targets);
-        let blocks = self.blocks(width, dense, options.blocks);
+        let blocks = self.blocks(width, dense, options)?;
         let shape = Shape {
             kind: Kind::Labelled,
             rows,
@@ -197,28 +199,28 @@ impl Rows {
         }
     }
 
-    fn blocks(mut self, width: usize, dense: bool, blocks: usize) -> Vec<Block> {
-        let weights = if dense { vec![width as u64; self.len()] } else { std::mem::take(&mut self.lengths) };
-        let ranges = cut(&weights, blocks);
-        let lengths = if dense { std::mem::take(&mut self.lengths) } else { weights };
+    fn blocks(mut self, width: usize, dense: bool, options: &ReadOptions) -> Result<Vec<Block>> {
+        let weight = |row: usize| if dense { width as u64 } else { u64::from(self.lengths[row]) };
+        let ranges = cut_rows(self.labels.len(), weight, options.blocks);
         let mut list = Vec::with_capacity(ranges.len());
         for (id, range) in ranges.into_iter().enumerate() {
             let classes = self.labels[range.clone()].to_vec();
-            let offsets = offsets(&lengths[range.clone()]);
+            let offsets = offsets(self.lengths[range.clone()].iter().map(|length| u64::from(*length)));
             let count = offsets.last().copied().unwrap_or(0) as usize;
-            let (columns, values) = (self.columns.take(count), self.values.take(count));
+            let (columns, values) = (self.columns.take(count)?, self.values.take(count)?);
             let targets = self.targets.get(range.clone()).unwrap_or_default().to_vec();
             let sparse = SparseRows { offsets, columns, values, classes, targets };
             let contents =
                 if dense { Contents::Dense(spread(sparse, width)) } else { Contents::Sparse(sparse) };
-            list.push(Block { id: id as u32, first_row: range.start, end_row: range.end, contents });
+            let block = Block { id: id as u32, first_row: range.start, end_row: range.end, contents };
+            list.push(options.keep(block)?);
         }
-        list
+        Ok(list)
     }
 }
 
 /// Positions from lengths; [`cut`] sees to it that they fit.
-pub(super) fn offsets(lengths: &[u64]) -> Vec<u32> {
+pub(super) fn offsets(lengths: impl ExactSizeIterator<Item = u64>) -> Vec<u32> {
     let mut at = 0u64;
     let mut offsets = Vec::with_capacity(lengths.len() + 1);
     offsets.push(0);

@@ -372,7 +372,7 @@ impl Matrix<'_> {
         options: &ReadOptions,
         like: Option<&Data>,
     ) -> Result<(Data, Notes)> {
-        let (mut rows, mut labels) = (Rows::new(like), Labels::default());
+        let (mut rows, mut labels) = (Rows::new(options, like), Labels::default());
         let none = labels.position(0);
         rows.at_least(self.sizes.columns as usize);
         self.rows(|_, entries| {
@@ -386,7 +386,7 @@ impl Matrix<'_> {
     }
 
     fn into_ratings(self, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
-        let mut gatherer = Gatherer::new(like);
+        let mut gatherer = Gatherer::new(options, like);
         self.rows(|row, entries| {
             let user = (row + 1).to_string();
             for (column, value) in entries {

@@ -3,6 +3,8 @@
 //! Ids that are all whole numbers become indices in ascending order; otherwise both kinds of ids keep the order
 //! of their first appearance. A header is a first line whose third field is no number.
 
+mod external;
+
 use super::cut::cut;
 use super::input::Input;
 use super::text::{Parsed, is_blank, number, real, show, skip_blanks, word_end};
@@ -117,18 +119,22 @@ pub(super) struct Gatherer {
     ratings: Ratings,
     /// True if the ids are the training data's and no new ones are taken.
     fixed: bool,
+    /// Where ratings wait that memory is not to hold.
+    waiting: Option<external::Waiting>,
 }
 
 impl Gatherer {
     /// No ratings yet; with `like`, ids are its.
-    pub(super) fn new(like: Option<&Data>) -> Gatherer {
+    pub(super) fn new(options: &ReadOptions, like: Option<&Data>) -> Gatherer {
+        let waiting = options.scratch().map(external::Waiting::new);
         match like {
-            None => Gatherer::default(),
+            None => Gatherer { waiting, ..Gatherer::default() },
             Some(like) => Gatherer {
                 users: Ids::of(&like.names.rows),
                 items: Ids::of(&like.names.columns),
                 ratings: Ratings::default(),
                 fixed: true,
+                waiting,
             },
         }
     }
@@ -144,6 +150,11 @@ impl Gatherer {
         self.ratings.users.push(user);
         self.ratings.items.push(item);
         self.ratings.ratings.push(rating);
+        if let Some(waiting) = &mut self.waiting
+            && self.ratings.ratings.len() == external::WAITING
+        {
+            waiting.write(&mut self.ratings);
+        }
         Ok(())
     }
 
@@ -157,6 +168,9 @@ impl Gatherer {
         options: &ReadOptions,
         like: Option<&Data>,
     ) -> Result<(Data, Notes)> {
+        if let Some(waiting) = self.waiting.take() {
+            return self.finish_waiting(waiting, place, options, like);
+        }
         if self.ratings.ratings.is_empty() {
             return Err(Error::Data(format!("{place}: no ratings; the file is empty")));
         }
@@ -313,7 +327,7 @@ fn bare(mut field: &[u8]) -> &[u8] {
 /// # Errors
 /// [`Error::Data`] with file and line.
 pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
-    let mut gatherer = Gatherer::new(like);
+    let mut gatherer = Gatherer::new(options, like);
     let mut separator = None;
     input.each_line(|line| {
         if skip_blanks(line, 0) == line.len() {

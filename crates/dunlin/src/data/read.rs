@@ -2,7 +2,9 @@
 
 use super::input::{Input, bare_name, near};
 use super::text::words;
-use super::{Data, Kind, Pairing, csv, docword, idx, matrix_market, pair, ratings, sample, svmlight, synth};
+use super::{
+    Data, Kind, Pairing, Shelf, csv, docword, idx, matrix_market, pair, ratings, sample, svmlight, synth,
+};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -102,6 +104,9 @@ pub struct ReadOptions {
     /// What makes pairs of labelled rows, for a model that learns from pairs. Default: nothing.
     #[serde(default)]
     pub pairing: Pairing,
+    /// Where blocks are left that memory is not to hold; set by [`super::read_to_disk`].
+    #[serde(skip)]
+    pub shelf: Option<Shelf>,
 }
 
 impl Default for ReadOptions {
@@ -117,6 +122,7 @@ impl Default for ReadOptions {
             any_labels: false,
             targets: false,
             pairing: Pairing::None,
+            shelf: None,
         }
     }
 }

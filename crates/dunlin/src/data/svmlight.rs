@@ -19,7 +19,7 @@ use std::io::Write;
 /// # Errors
 /// [`Error::Data`] with file and line.
 pub(super) fn read(input: &mut Input, options: &ReadOptions, like: Option<&Data>) -> Result<(Data, Notes)> {
-    let (mut rows, mut labels) = (Rows::new(like), Labels::default());
+    let (mut rows, mut labels) = (Rows::new(options, like), Labels::default());
     let first = u64::from(!options.zero_based);
     input.each_line(|line| {
         let line = &line[..memchr::memchr(b'#', line).unwrap_or(line.len())];

@@ -27,7 +27,7 @@ impl<A: Algorithm> Worker<'_, A> {
     pub(super) fn evaluate(&mut self) -> Result<Vec<(&'static str, f64)>> {
         let sums = match is_spread::<A>(self.run) {
             true => self.measure_lap()?,
-            false => self.measure_whole(),
+            false => self.measure_whole()?,
         };
         let numbered = |which: usize| -> Vec<(Node, Sums)> {
             let lanes = self.lanes.iter().zip(&sums);
@@ -45,22 +45,24 @@ impl<A: Algorithm> Worker<'_, A> {
     }
 
     /// By hosted lane.
-    fn measure_whole(&self) -> Vec<Both> {
+    fn measure_whole(&self) -> Result<Vec<Both>> {
         let measure = |lane: &Lane<A::Local>| {
             let mut sums = Both::default();
+            lane.blocks.plan(0..lane.blocks.len());
             for (index, local) in lane.locals.iter().enumerate() {
                 let mut seen = Vec::new();
                 for cell in 0..lane.cells {
-                    let block = &lane.blocks[index * lane.cells + cell];
-                    let unit = self.visit(lane, block, cell, [cell, lane.cells]);
+                    let block = lane.blocks.get(index * lane.cells + cell)?;
+                    let unit = self.visit(lane, &block, cell, [cell, lane.cells]);
                     let params = &self.params;
                     self.algorithm.measure_visit(&unit, params, local.as_ref(), &mut seen, &mut sums[0]);
                 }
             }
-            lane.test.iter().for_each(|block| {
-                self.algorithm.measure(block, &self.params, None, &mut sums[1]);
-            });
-            sums
+            lane.test.plan(0..lane.test.len());
+            for at in 0..lane.test.len() {
+                self.algorithm.measure(&*lane.test.get(at)?, &self.params, None, &mut sums[1]);
+            }
+            Ok(sums)
         };
         self.lanes.iter().map(measure).collect()
     }
@@ -77,7 +79,7 @@ impl<A: Algorithm> Worker<'_, A> {
                     let place = lane - self.clocks.hosted.start;
                     let visit = (clock - from) as usize;
                     let (lane_seen, lane_sums) = (&mut seen[place], &mut sums[place]);
-                    self.measure_with(&self.lanes[place], row_block, visit, lane_seen, lane_sums);
+                    self.measure_with(&self.lanes[place], row_block, visit, lane_seen, lane_sums)?;
                     self.strategy.done(self.comm, &mut self.params, lane, clock, Sums::default())?;
                     *self.clocks.clock_mut(lane) += 1;
                 }
@@ -99,23 +101,25 @@ impl<A: Algorithm> Worker<'_, A> {
         visit: usize,
         Seen(seen): &mut Seen,
         [on_train, on_test]: &mut Both,
-    ) {
+    ) -> Result<()> {
         let visits = self.row_blocks.len();
         let [seen_in_train, seen_in_test] = seen;
+        lane.blocks.plan((0..lane.locals.len()).map(|index| index * lane.cells + row_block % lane.cells));
         for (index, (local, seen)) in lane.locals.iter().zip(seen_in_train).enumerate() {
-            let block = &lane.blocks[index * lane.cells + row_block % lane.cells];
-            let unit = self.visit(lane, block, row_block, [visit, visits]);
+            let block = lane.blocks.get(index * lane.cells + row_block % lane.cells)?;
+            let unit = self.visit(lane, &block, row_block, [visit, visits]);
             self.algorithm.measure_visit(&unit, &self.params, local.as_ref(), seen, on_train);
         }
         for (index, seen) in seen_in_test.iter_mut().enumerate() {
-            let block = &lane.test[index * lane.test_cells + row_block % lane.test_cells];
-            let unit = self.visit(lane, block, row_block, [visit, visits]);
+            let block = lane.test.get(index * lane.test_cells + row_block % lane.test_cells)?;
+            let unit = self.visit(lane, &block, row_block, [visit, visits]);
             self.algorithm.measure_visit(&unit, &self.params, None, seen, on_test);
         }
         // Every lane meets every row block once a lap, so that all rows are counted once.
         if row_block * self.run.lanes / visits == lane.number {
             self.algorithm.measure_rows(&self.params, on_train);
         }
+        Ok(())
     }
 
     /// A unit of measuring; `visit` is its number and that of all.

@@ -32,7 +32,11 @@ impl Plan {
     pub(super) fn new<A: Algorithm>(algorithm: &A, run: &Run, source: &Source) -> Result<Plan> {
         let blocks = lock(&source.train);
         let blocks: Vec<&Block> = blocks.iter().flatten().collect();
-        algorithm.check(&blocks, run.seed)?;
+        let disk = source.disk.as_ref();
+        match disk {
+            Some(disk) => disk.check(algorithm, run.seed)?,
+            None => algorithm.check(&blocks, run.seed)?,
+        }
         if run.rotates() {
             let tables = algorithm.tables();
             let per_lane = match run.strategy {
@@ -43,8 +47,18 @@ impl Plan {
             let cuts_data = tables.iter().any(|table| table.axis == Axis::Feature);
             let row_blocks = match cuts_data {
                 true => {
-                    check_entries::<A>(&blocks)?;
-                    cut_columns(blocks.iter().copied(), source.shape.columns, count)
+                    let columns = source.shape.columns;
+                    match disk {
+                        None => {
+                            check_entries::<A>(&blocks)?;
+                            cut_columns(blocks.iter().copied(), columns, count)
+                        }
+                        Some(disk) => {
+                            let stub = disk.stub()?;
+                            check_entries::<A>(&stub.iter().collect::<Vec<_>>())?;
+                            disk.cut_columns(columns, count)?
+                        }
+                    }
                 }
                 false => {
                     let classes =
@@ -60,8 +74,12 @@ impl Plan {
             let clocks_per_epoch = plan.clocks_per_epoch();
             return Ok(Plan { clocks_per_epoch, schedule: Some(plan), ..Plan::default() });
         }
-        let wanted = algorithm.clocks_per_epoch(&blocks, run.lanes).max(1);
-        let most = (blocks.len() / run.lanes).max(1); // a clock without a block would change nothing
+        let wanted = match disk {
+            None => algorithm.clocks_per_epoch(&blocks, run.lanes),
+            Some(disk) => disk.clocks(algorithm, run.lanes)?,
+        };
+        let (wanted, count) = (wanted.max(1), disk.map_or(blocks.len(), |disk| disk.blocks));
+        let most = (count / run.lanes).max(1); // a clock without a block would change nothing
         let clocks = run.clocks_per_epoch.unwrap_or(wanted.min(most)).max(1);
         let warning = (clocks < wanted).then(|| {
             let more = if wanted > most { "--blocks and --clocks-per-epoch" } else { "--clocks-per-epoch" };

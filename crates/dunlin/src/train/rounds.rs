@@ -17,19 +17,24 @@ impl<A: Algorithm> Worker<'_, A> {
             return Ok(Sums::default());
         };
         if rounds.is_first_of(lane) {
-            for (block, local) in self.lanes[place].blocks_and_locals() {
-                model.prepare(block, &self.params, local)?;
-            }
+            let params = &self.params;
+            self.lanes[place].each_block(|block, local| model.prepare(block, params, local))?;
         }
         let (round, _) = rounds.current();
         // Columns that are looked at: of variables, and of candidates, of whom n make up n²/2 pairs.
         let columns = round.picks.len() as f64 + (2.0 * round.pairs.len() as f64).sqrt();
         if self.run.lanes == 1 {
-            one_by_one(model, rounds, &mut self.lanes[place], &mut self.params);
+            one_by_one(model, rounds, &mut self.lanes[place], &mut self.params)?;
         } else {
-            push(model, rounds, &mut self.lanes[place], &self.params);
+            push(model, rounds, &mut self.lanes[place], &self.params)?;
         }
-        let samples: usize = self.lanes[place].blocks.iter().map(Block::samples).sum();
+        let mut samples = 0;
+        if self.comm.is_simulated() {
+            self.lanes[place].each_block(|block, _| {
+                samples += block.samples();
+                Ok(())
+            })?;
+        }
         let variables = model.variables().max(1) as f64;
         self.charge(samples as f64 * columns / variables)?;
         Ok(Sums::default())
@@ -53,29 +58,38 @@ impl<A: Algorithm> Worker<'_, A> {
     }
 
     /// At a synchronisation point: no block lacks a change.
-    pub(super) fn apply_rest(&mut self) {
+    pub(super) fn apply_rest(&mut self) -> Result<()> {
         let (Some(model), Some(rounds)) = (self.algorithm.scheduled(), self.strategy.rounds()) else {
-            return;
+            return Ok(());
         };
         let (_, changes) = rounds.current();
         if !changes.is_empty() {
-            let blocks = self.lanes.iter_mut().flat_map(Lane::blocks_and_locals);
-            blocks.for_each(|(block, local)| model.apply(changes, block, &self.params, local));
+            for lane in &mut self.lanes {
+                lane.each_block(|block, local| {
+                    model.apply(changes, block, &self.params, local);
+                    Ok(())
+                })?;
+            }
             rounds.all_told();
         }
+        Ok(())
     }
 }
 
 impl<L> Lane<L> {
-    /// The blocks whose local state is there, with it. Nothing is cut into cells here.
-    fn blocks_and_locals(&mut self) -> impl Iterator<Item = (&Block, &mut L)> {
-        let all = self.blocks.iter().zip(&mut self.locals);
-        all.filter_map(|(block, local)| local.as_mut().map(|local| (block, local)))
+    /// Has `work` done on the blocks whose local state is there, with it. Nothing is cut into cells here.
+    fn each_block(&mut self, mut work: impl FnMut(&Block, &mut L) -> Result<()>) -> Result<()> {
+        self.blocks.plan(0..self.blocks.len());
+        for (at, local) in self.locals.iter_mut().enumerate() {
+            let Some(local) = local else { continue };
+            work(&*self.blocks.get(at)?, local)?;
+        }
+        Ok(())
     }
 }
 
 /// Brings a lane's blocks up to date, then adds up their shares of the round's sums.
-fn push<L>(model: &dyn Scheduled<L>, rounds: &mut Rounds, lane: &mut Lane<L>, params: &Params) {
+fn push<L>(model: &dyn Scheduled<L>, rounds: &mut Rounds, lane: &mut Lane<L>, params: &Params) -> Result<()> {
     let [own, products] = rounds.numbers();
     let (round, changes) = rounds.current();
     let mut sums = Buffer::zeroed((own + products) * size_of::<f64>());
@@ -83,7 +97,7 @@ fn push<L>(model: &dyn Scheduled<L>, rounds: &mut Rounds, lane: &mut Lane<L>, pa
         Some(numbers) => numbers.split_at_mut(own),
         None => (&mut [][..], &mut [][..]),
     };
-    for (block, local) in lane.blocks_and_locals() {
+    lane.each_block(|block, local| {
         if !changes.is_empty() {
             model.apply(changes, block, params, local);
         }
@@ -93,29 +107,39 @@ fn push<L>(model: &dyn Scheduled<L>, rounds: &mut Rounds, lane: &mut Lane<L>, pa
         if !products.is_empty() {
             model.products(&round.pairs, block, params, local, products);
         }
-    }
+        Ok(())
+    })?;
     rounds.push(lane.number, sums);
+    Ok(())
 }
 
 /// With one lane nobody waits for anybody: each variable of the round sees what became of those before it.
-fn one_by_one<L>(model: &dyn Scheduled<L>, rounds: &mut Rounds, lane: &mut Lane<L>, params: &mut Params) {
+fn one_by_one<L>(
+    model: &dyn Scheduled<L>,
+    rounds: &mut Rounds,
+    lane: &mut Lane<L>,
+    params: &mut Params,
+) -> Result<()> {
     let (round, _) = rounds.current();
     let mut sums = vec![0.0; model.partials()];
     let mut changes: Vec<Change> = Vec::with_capacity(round.picks.len());
     for variable in &round.picks {
         sums.fill(0.0);
-        for (block, local) in lane.blocks_and_locals() {
+        lane.each_block(|block, local| {
             model.push(&[*variable], block, params, local, &mut sums);
-        }
+            Ok(())
+        })?;
         let before = changes.len();
         model.pull(&[*variable], &sums, params, &mut changes);
         let new = &changes[before..];
         if new.iter().any(|change| change.old != change.new) {
-            for (block, local) in lane.blocks_and_locals() {
+            lane.each_block(|block, local| {
                 model.apply(new, block, params, local);
-            }
+                Ok(())
+            })?;
         }
     }
     rounds.end(&[], &changes);
     rounds.all_told();
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The data of a run, shared by the ranks of a process, and the lanes that a worker takes from them.
 
+use super::disk::OnDisk;
+use super::library::Blocks;
 use crate::Result;
 use crate::data::{Block, Data, Names, Shape, mix};
 use crate::serial::share;
@@ -15,6 +17,8 @@ pub struct Source {
     pub(super) train: Mutex<Vec<Option<Block>>>,
     pub(super) test: Option<Mutex<Vec<Option<Block>>>>,
     pub(super) fingerprint: String,
+    /// The blocks, if memory is not to hold them; then there are none above.
+    pub(super) disk: Option<OnDisk>,
 }
 
 impl Source {
@@ -22,10 +26,14 @@ impl Source {
     /// by class, and lanes that see some of the classes only make slow progress together.
     pub fn new(train: Data, test: Option<Data>) -> Source {
         let train = mix(train);
-        let fingerprint = format!("{:016x}", fingerprint(&train));
+        let all = |hash: &mut dyn FnMut(&Block)| -> Result<()> {
+            train.blocks.iter().for_each(hash);
+            Ok(())
+        };
+        let fingerprint = fingerprint_of(all).unwrap_or_default(); // blocks in memory do not fail
         let own = |data: Data| Mutex::new(data.blocks.into_iter().map(Some).collect());
         let (shape, names) = (train.shape.clone(), train.names.clone());
-        Source { shape, names, train: own(train), test: test.map(own), fingerprint }
+        Source { shape, names, train: own(train), test: test.map(own), fingerprint, disk: None }
     }
 
     /// The training data's shape.
@@ -40,11 +48,12 @@ impl Source {
 
     /// Number of training blocks.
     pub fn blocks(&self) -> usize {
-        lock(&self.train).len()
+        self.disk.as_ref().map_or_else(|| lock(&self.train).len(), |disk| disk.blocks)
     }
 
     /// Drops the blocks that nobody took.
     pub(super) fn forget(&self) {
+        self.disk.iter().for_each(OnDisk::forget);
         lock(&self.train).iter_mut().for_each(|block| *block = None);
         self.test.iter().for_each(|test| lock(test).iter_mut().for_each(|block| *block = None));
     }
@@ -54,25 +63,23 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A number that differs if the data do: shape and all blocks.
-fn fingerprint(data: &Data) -> u64 {
+/// A number that differs if the data do, of all blocks that `each` gives.
+pub(super) fn fingerprint_of(each: impl FnOnce(&mut dyn FnMut(&Block)) -> Result<()>) -> Result<String> {
     let mut hasher = twox_hash::XxHash3_64::new();
-    for block in &data.blocks {
-        hasher.write(&postcard::to_stdvec(block).unwrap_or_default());
-    }
-    hasher.finish()
+    each(&mut |block| hasher.write(&postcard::to_stdvec(block).unwrap_or_default()))?;
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// One lane on this worker.
 pub(super) struct Lane<L> {
     pub(super) number: usize,
     /// Its blocks; where rows of columns go round, the cells of each: block b's cell r is number b x cells + r.
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Blocks,
     pub(super) cells: usize,
     /// One for each block.
     pub(super) locals: Vec<Option<L>>,
     /// As `blocks`, in as many cells if they are measured by lap, else whole.
-    pub(super) test: Vec<Block>,
+    pub(super) test: Blocks,
     pub(super) test_cells: usize,
     pub(super) rows: Range<usize>,
 }
@@ -80,7 +87,7 @@ pub(super) struct Lane<L> {
 impl<L> Lane<L> {
     /// The number of each block, with its local state.
     pub(super) fn locals_by_block(&self) -> impl Iterator<Item = (u32, &Option<L>)> {
-        self.blocks.iter().step_by(self.cells).map(|block| block.id).zip(&self.locals)
+        self.locals.iter().enumerate().map(|(index, local)| (self.blocks.id(index * self.cells), local))
     }
 }
 
@@ -115,5 +122,6 @@ pub(super) fn take_lane<L>(
         }
     }
     let test_cells = if cuts_test { count } else { 1 };
+    let (blocks, test) = (Blocks::Here(blocks), Blocks::Here(test));
     Ok(Lane { number: lane, blocks, cells: count, locals, test, test_cells, rows })
 }

@@ -226,6 +226,7 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         resume: false,
         log_order: None,
         replay: None,
+        memory: None,
     }
 }
 

@@ -54,7 +54,7 @@ fn make(keys: &Keys, options: &ReadOptions, like: Option<&Data>) -> Result<(Data
     }
     let square: f64 = targets.iter().map(|target| target * target).sum();
     let noise = keys.real("noise")? * (square / count as f64).sqrt();
-    let mut rows = Rows::new(like);
+    let mut rows = Rows::new(options, like);
     rows.at_least(columns);
     for (entries, target) in entries.into_iter().zip(targets) {
         entries.into_iter().for_each(|(column, value)| rows.entry(column, value));

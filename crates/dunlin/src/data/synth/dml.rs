@@ -26,7 +26,7 @@ fn make(keys: &Keys, options: &ReadOptions, like: Option<&Data>) -> Result<(Data
     let mut rng = stream(seed, "synth dml centres", &[]);
     let centres: Vec<f64> = (0..classes * hidden).map(|_| 2.0 * rng.normal()).collect();
     let mut rng = keys.rows("synth dml rows")?;
-    let (mut rows, mut labels) = (Rows::new(like), Labels::default());
+    let (mut rows, mut labels) = (Rows::new(options, like), Labels::default());
     rows.at_least(columns);
     for _ in 0..count {
         let class = rng.below(classes);

@@ -33,7 +33,7 @@ fn make(keys: &Keys, options: &ReadOptions, like: Option<&Data>) -> Result<(Data
     let noise = keys.real("noise")? * deviation(&weights, correlation);
     let fresh = (1.0 - correlation * correlation).sqrt();
     let mut rng = keys.rows("synth lasso rows")?;
-    let mut rows = Rows::new(like);
+    let mut rows = Rows::new(options, like);
     rows.at_least(columns);
     for _ in 0..count {
         let (mut value, mut target, mut next) = (rng.normal(), 0.0, weights.iter().peekable());

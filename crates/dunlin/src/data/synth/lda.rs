@@ -32,7 +32,7 @@ fn make(keys: &Keys, options: &ReadOptions, like: Option<&Data>) -> Result<(Data
     let topic_words: Vec<Vec<f32>> = (0..topics).map(|_| cumulative(&mut rng, beta, words)).collect();
     let mut rng = keys.rows("synth lda rows")?;
     let columns = like.map_or(words, |like| like.shape.columns);
-    let (mut bags, mut notes) = (Bags::default(), Notes::default());
+    let (mut bags, mut notes) = (Bags::new(options), Notes::default());
     let mut tokens: Vec<u32> = Vec::new();
     for _ in 0..documents {
         let mixture = cumulative(&mut rng, alpha, topics);

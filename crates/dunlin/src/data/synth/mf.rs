@@ -23,7 +23,7 @@ fn make(keys: &Keys, options: &ReadOptions, like: Option<&Data>) -> Result<(Data
     let user_factors = factors(seed, "synth mf users", users, rank);
     let item_factors = factors(seed, "synth mf items", items, rank);
     let mut rng = keys.rows("synth mf rows")?;
-    let mut gatherer = Gatherer::new(like);
+    let mut gatherer = Gatherer::new(options, like);
     for _ in 0..count {
         let user = rng.below(users);
         // x = u^2.5 has density x^-0.6: few items are popular, most are not.

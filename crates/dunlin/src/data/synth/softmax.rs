@@ -24,7 +24,7 @@ fn make(keys: &Keys, options: &ReadOptions, like: Option<&Data>) -> Result<(Data
     let mut rng = stream(seed, "synth softmax weights", &[]);
     let weights: Vec<f32> = (0..columns * classes).map(|_| rng.normal() as f32).collect();
     let mut rng = keys.rows("synth softmax rows")?;
-    let (mut rows, mut labels) = (Rows::new(like), Labels::default());
+    let (mut rows, mut labels) = (Rows::new(options, like), Labels::default());
     rows.at_least(columns);
     let (mut chosen, mut scores) = (Vec::new(), vec![0.0; classes]);
     for _ in 0..count {
