@@ -7,10 +7,13 @@ pub mod dml;
 mod factors;
 pub mod kmeans;
 pub mod lda;
+mod linear;
+pub mod logistic;
 pub mod mf;
 pub mod nmf;
 pub mod softmax;
 pub mod sparse_coding;
+pub mod svm;
 
 use dunlin::comm::Cluster;
 use dunlin::data::ReadOptions;
@@ -28,6 +31,8 @@ pub const MODELS: &[Model] = &[
     model::<kmeans::Kmeans>(),
     model::<nmf::Nmf>(),
     model::<sparse_coding::SparseCoding>(),
+    model::<logistic::Logistic>(),
+    model::<svm::Svm>(),
 ];
 
 /// The model called `name`.
