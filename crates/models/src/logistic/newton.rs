@@ -5,8 +5,8 @@
 //! another n-th each time, so many that a step made of them is off by a small share (about √(weights / rows
 //! sampled)), and all of them near the optimum. What a sample lacks on the diagonal is put there, so that a rare feature does not look flat. `end_clock`
 //! judges the point (sufficient decrease, halving) and solves for the next direction:
-//! for `l2` by Cholesky's factorisation, for `l1` by coordinate descent on the quadratic model (proximal Newton: Lee,
-//! Sun and Saunders 2014).
+//! for `l2` by Cholesky's factorisation, for `l1` by coordinate descent on the quadratic model, and now
+//! and then the exact solution for the weights that are not zero (proximal Newton: Lee, Sun and Saunders 2014).
 //!
 //! H has room for [`NARROW`] weights under `l1` (those that are not zero, and those that the gradient pushes most;
 //! chosen anew at every accepted point) and for all under `l2`. All that lasts from clock to clock lies in tables, so
@@ -232,8 +232,8 @@ pub(super) fn end_clock(model: &Logistic, sums: &Sums, params: &mut Params) -> R
         state.bound = bound;
     }
     if state.finished == 0.0 {
-        // Single precision cannot tell values nearer than this.
-        let blur = 1e-8 * state.value.abs();
+        // Weights in single precision cannot tell values nearer than this.
+        let blur = 1e-7 * state.value.abs();
         if first || value <= state.value + DECREASE * state.length * state.slope + blur {
             if !first && state.value - value < NEAR * value {
                 state.doublings = (state.doublings + 1.0).min(32.0);
