@@ -171,6 +171,20 @@ fn softmax_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn logistic_and_svm_go_on_to_the_same_bits() {
+    let logistic =
+        "train logistic --train synth:softmax?n=900&columns=40&nonzeros=8&classes=2 --set tolerance=1e-12";
+    same_bits(&format!("{logistic} --set solver=newton"), "--workers 3", &ELSEWHERE);
+    same_bits(&format!("{logistic} --set penalty=l1"), "--workers 2", &ELSEWHERE);
+    same_bits(
+        &format!("{logistic} --set solver=dual --strategy bsp"),
+        "--workers 3 --cluster processes",
+        &ELSEWHERE,
+    );
+    same_bits(&SOFTMAX.replace("softmax --train", "svm --train"), "--workers 3", &ELSEWHERE);
+}
+
+#[test]
 fn dml_goes_on_to_the_same_bits() {
     same_bits(DML, "--workers 3 --cluster processes", &ELSEWHERE);
 }

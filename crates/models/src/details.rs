@@ -373,6 +373,90 @@ pub(crate) const LASSO: Details = Details {
     example: "dunlin train lasso --train 'synth:lasso?n=500&columns=2000' --test 'synth:lasso?n=500&columns=2000&part=test' --set standardise=true",
 };
 
+/// Of [`crate::logistic`].
+pub(crate) const LOGISTIC: Details = Details {
+    settings: &[
+        setting("c", "above 0, at most 1e9", "weight C of the loss, a sum over rows, against the penalty"),
+        setting(
+            "penalty",
+            "l2 or l1",
+            "½|w|², or the sum of absolute weights, which leaves few that are not zero",
+        ),
+        setting("bias", "true or false", "adds a column of ones, whose weight is penalised like all others"),
+        setting(
+            "solver",
+            "auto, newton or dual",
+            "Newton's method with one clock an epoch, or dual coordinate ascent (l2 only); auto takes newton for l1 \
+             and for up to 512 weights and no fewer rows",
+        ),
+        setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this"),
+    ],
+    tables: &[
+        table("weights", "(features + bias) x 1", "of the greater label; shared"),
+        table(
+            "gradient",
+            "(features + bias) x 2",
+            "solver=newton only: first derivative and diagonal of the second; working memory, not saved",
+        ),
+        table("hessian", "1 x k (k + 1) / 2", "second derivative of k weights; likewise"),
+        table("search", "(features + bias) x 2", "likewise"),
+        table("places", "(features + bias) x 1", "likewise"),
+        table("newton_state", "1 x 8", "likewise"),
+    ],
+    metrics: &[
+        metric(
+            "train_objective",
+            "C Σ log loss + penalty, what is minimised; a sum over rows, not a mean; falls",
+        ),
+        metric("dual_objective", "a lower bound of the optimum; rises up to it"),
+        metric("relative_gap", "(train_objective - dual_objective) / train_objective; falls to 0"),
+        metric("nonzeros", "weights that are not zero; with penalty=l1 few"),
+        metric("train_accuracy", "share of training rows whose likelier class is theirs, 0 to 1; rises"),
+        test_metric(
+            "test_accuracy",
+            "the same of test rows; a class not seen in training is an error; rises",
+        ),
+        test_metric("test_log_loss", "mean -log p(class), in nats, of test rows whose class is known; falls"),
+    ],
+    predicts: "two numbers, in the order of the labels: the probability of each class",
+    example: "dunlin train logistic --train 'synth:softmax?classes=2' --test 'synth:softmax?classes=2&part=test' --epochs 20",
+};
+
+/// Of [`crate::svm`].
+pub(crate) const SVM: Details = Details {
+    settings: &[
+        setting(
+            "c",
+            "above 0, at most 1e9",
+            "weight C of the loss, a sum over rows, against the penalty ½|w|²",
+        ),
+        setting("loss", "hinge or squared_hinge", "max(0, 1 - y w·x), or its square"),
+        setting(
+            "bias",
+            "true or false",
+            "adds a column of ones, whose weights are penalised like all others",
+        ),
+        setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this"),
+    ],
+    tables: &[table(
+        "weights",
+        "(features + bias) x columns",
+        "one column for two classes (of the greater label), else one a class, against all others; shared",
+    )],
+    metrics: &[
+        metric("train_objective", "C Σ loss + ½|w|², what is minimised; summed over rows and columns; falls"),
+        metric("dual_objective", "a lower bound of the optimum; rises up to it"),
+        metric("relative_gap", "(train_objective - dual_objective) / train_objective; falls to 0"),
+        metric("train_accuracy", "share of training rows told right, 0 to 1; rises"),
+        test_metric(
+            "test_accuracy",
+            "the same of test rows; a class not seen in training is an error; rises",
+        ),
+    ],
+    predicts: "the margin w·x: one number for two classes (above 0: the greater label), else one a class",
+    example: "dunlin train svm --train sample:digits --test sample:digits-test --set c=0.1 --epochs 20",
+};
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -387,6 +471,7 @@ mod tests {
     fn samples(model: &str) -> [&'static str; 2] {
         match model {
             "mf" => ["sample:ratings", "sample:ratings-test"],
+            "logistic" => ["synth:softmax?classes=2", "synth:softmax?classes=2&part=test"],
             "lda" => ["sample:documents", "sample:documents-test"],
             _ => ["sample:digits", "sample:digits-test"],
         }
@@ -444,6 +529,8 @@ mod tests {
                 "nmf" => tables::<crate::nmf::Nmf>(&shape, &[]),
                 "sparse-coding" => tables::<crate::sparse_coding::SparseCoding>(&shape, &[]),
                 "lasso" => tables::<crate::lasso::Lasso>(&shape, &[]),
+                "logistic" => tables::<crate::logistic::Logistic>(&shape, &[("solver", "newton")]),
+                "svm" => tables::<crate::svm::Svm>(&shape, &[]),
                 _ => tables::<crate::softmax::Softmax>(&shape, &[("solver", "lbfgs")]),
             };
             let told: Vec<&str> = model.details.tables.iter().map(|table| table.name).collect();

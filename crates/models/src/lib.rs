@@ -8,10 +8,13 @@ mod factors;
 pub mod kmeans;
 pub mod lasso;
 pub mod lda;
+mod linear;
+pub mod logistic;
 pub mod mf;
 pub mod nmf;
 pub mod softmax;
 pub mod sparse_coding;
+pub mod svm;
 
 use dunlin::comm::Cluster;
 use dunlin::data::ReadOptions;
@@ -30,6 +33,8 @@ pub const MODELS: &[Model] = &[
     model::<nmf::Nmf>(),
     model::<sparse_coding::SparseCoding>(),
     model::<lasso::Lasso>(),
+    model::<logistic::Logistic>(),
+    model::<svm::Svm>(),
 ];
 
 /// The model called `name`.

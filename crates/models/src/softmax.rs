@@ -23,8 +23,9 @@ pub(crate) mod kernel;
 pub mod lbfgs;
 mod measure;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use crate::linear::{check_rows, weights_text};
 use dual::{Duals, Pass};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
@@ -99,29 +100,6 @@ impl Softmax {
             "softmax: {what}; scale the features down or lower `c` (it is {})",
             self.config.c
         ))
-    }
-
-    /// Refuses columns and classes that the shape does not know.
-    fn check(&self, block: &Block) -> Result<()> {
-        let place = format!("softmax: block {} (rows {}..{})", block.id, block.first_row, block.end_row);
-        let Some((mut rows, classes)) = Rows::new(block) else {
-            return Err(Error::Data(format!("{place} holds no labelled rows")));
-        };
-        for (row, class) in classes.iter().enumerate() {
-            let (columns, values) = rows.row(row);
-            let place = || format!("softmax: row {}", block.first_row + row);
-            if *class as usize >= self.classes {
-                return Err(Error::Data(format!("{}: class {class} of {}", place(), self.classes)));
-            }
-            if let Some(column) = columns.iter().find(|column| **column as usize >= self.features) {
-                let features = self.features;
-                return Err(Error::Data(format!("{}: column {column} of {features} (from 0)", place())));
-            }
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                return Err(Error::Data(format!("{}: value {value}; finite numbers are allowed", place())));
-            }
-        }
-        Ok(())
     }
 
     fn dual_pass(&self, unit: &Unit, params: &mut Params, duals: &mut Duals) -> Result<()> {
@@ -199,7 +177,7 @@ impl Algorithm for Softmax {
     }
 
     fn begin(&self, unit: &Unit, params: &mut Params, _: Option<Duals>) -> Result<Duals> {
-        self.check(unit.block)?;
+        check_rows("softmax", unit.block, self.features, self.classes)?;
         let (Solver::Dual, Some((mut rows, classes))) = (self.config.solver, Rows::new(unit.block)) else {
             return Ok(Duals::default());
         };
@@ -282,29 +260,7 @@ impl Algorithm for Softmax {
 
     /// `weights.tsv`: of every class the features with the 20 largest and the 20 smallest weights.
     fn readable(&self, shape: &Shape, names: &Names, params: &Params, out: &mut dyn FnMut(&str, String)) {
-        let weights = params.table::<f32>(WEIGHTS);
-        let feature = |row: usize| if Some(row) == self.bias() { "(bias)".into() } else { names.column(row) };
-        let mut text = String::from("class\tfeature\tweight\n");
-        for class in 0..self.classes {
-            let column: Vec<f32> = (0..self.rows()).map(|row| weights.row(row)[class]).collect();
-            for row in extremes(&column, 20) {
-                text += &format!("{}\t{}\t{}\n", names.class(shape, class), feature(row), column[row]);
-            }
-        }
-        out("weights.tsv", text);
+        let columns: Vec<(usize, usize)> = (0..self.classes).map(|class| (class, class)).collect();
+        out("weights.tsv", weights_text(shape, names, params.table(WEIGHTS), self.bias(), &columns));
     }
-}
-
-/// Places of the `n` largest and the `n` smallest of `values`, all if there are no more, from the largest down.
-fn extremes(values: &[f32], n: usize) -> Vec<usize> {
-    let down = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
-    let mut places: Vec<usize> = (0..values.len()).collect();
-    if places.len() > 2 * n {
-        places.select_nth_unstable_by(n, down);
-        let middle = places.len() - n;
-        places[n..].select_nth_unstable_by(middle - n, down);
-        places.drain(n..middle);
-    }
-    places.sort_unstable_by(down);
-    places
 }

@@ -114,7 +114,7 @@ impl WidthWork for Pass<'_, '_> {
 
 /// scores += row.
 #[inline(always)]
-pub(super) fn add(scores: &mut [f32], row: &[f32]) {
+pub(crate) fn add(scores: &mut [f32], row: &[f32]) {
     for (score, weight) in scores.iter_mut().zip(row) {
         *score += weight;
     }

@@ -22,7 +22,7 @@ impl Draws {
 }
 
 /// Rows of numbers in [−1, 1), those below 1/2 in size set to 0, and labels that depend on them.
-fn rows(count: usize, width: usize, classes: usize) -> (Vec<Vec<f32>>, Vec<u32>) {
+pub(crate) fn rows(count: usize, width: usize, classes: usize) -> (Vec<Vec<f32>>, Vec<u32>) {
     let mut draws = Draws(7);
     let mut rows: Vec<Vec<f32>> = (0..count).map(|_| (0..width).map(|_| draws.draw()).collect()).collect();
     rows.iter_mut().flatten().filter(|x| x.abs() < 0.5).for_each(|x| *x = 0.0);
@@ -53,7 +53,7 @@ fn contents(rows: &[Vec<f32>], labels: &[u32], dense: bool) -> Contents {
     Contents::Sparse(sparse)
 }
 
-fn data(rows: &[Vec<f32>], labels: &[u32], classes: usize, blocks: usize, dense: bool) -> Data {
+pub(crate) fn data(rows: &[Vec<f32>], labels: &[u32], classes: usize, blocks: usize, dense: bool) -> Data {
     let blocks = (0..blocks).map(|id| {
         let range = share(labels.len(), blocks, id);
         let contents = contents(&rows[range.clone()], &labels[range.clone()], dense);

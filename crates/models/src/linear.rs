@@ -1,0 +1,86 @@
+//! What the linear models (`softmax`, `logistic`, `svm`) share: checks of their data, and weights for people to read.
+
+use crate::softmax::kernel::Rows;
+use dunlin::data::{Block, Names, UNKNOWN};
+use dunlin::{Error, Result, Shape, Table};
+
+/// Refuses columns and classes that the shape does not know, and what is no finite number. `model` opens the message.
+///
+/// # Errors
+/// [`Error::Data`] with the row.
+pub(crate) fn check_rows(model: &str, block: &Block, features: usize, classes: usize) -> Result<()> {
+    let place = format!("{model}: block {} (rows {}..{})", block.id, block.first_row, block.end_row);
+    let Some((mut rows, labels)) = Rows::new(block) else {
+        return Err(Error::Data(format!("{place} holds no labelled rows")));
+    };
+    for (row, class) in labels.iter().enumerate() {
+        let (columns, values) = rows.row(row);
+        let place = || format!("{model}: row {}", block.first_row + row);
+        if *class as usize >= classes {
+            return Err(Error::Data(format!("{}: class {class} of {classes}", place())));
+        }
+        if let Some(column) = columns.iter().find(|column| **column as usize >= features) {
+            return Err(Error::Data(format!("{}: column {column} of {features} (from 0)", place())));
+        }
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(Error::Data(format!("{}: value {value}; finite numbers are allowed", place())));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses data in which a class has no row: its weights would follow the penalty alone.
+///
+/// # Errors
+/// [`Error::Data`] with the label.
+pub(crate) fn check_classes(model: &str, blocks: &[&Block], labels: &[i64]) -> Result<()> {
+    let mut seen = vec![false; labels.len()];
+    for (_, classes) in blocks.iter().filter_map(|block| Rows::new(block)) {
+        for class in classes.iter().filter(|class| **class != UNKNOWN) {
+            if let Some(seen) = seen.get_mut(*class as usize) {
+                *seen = true;
+            }
+        }
+    }
+    match seen.iter().position(|seen| !seen) {
+        None => Ok(()),
+        Some(class) => Err(Error::Data(format!(
+            "{model}: no row has the label {}; every class needs at least one",
+            labels[class]
+        ))),
+    }
+}
+
+/// The text of `weights.tsv`: for each (class, column of the table) the features with the 20 largest and the 20
+/// smallest weights. Row `bias` of the table, if any, is the bias.
+pub(crate) fn weights_text(
+    shape: &Shape,
+    names: &Names,
+    weights: Table<f32>,
+    bias: Option<usize>,
+    columns: &[(usize, usize)],
+) -> String {
+    let feature = |row: usize| if Some(row) == bias { "(bias)".into() } else { names.column(row) };
+    let mut text = String::from("class\tfeature\tweight\n");
+    for (class, column) in columns {
+        let values: Vec<f32> = (0..weights.rows()).map(|row| weights.row(row)[*column]).collect();
+        for row in extremes(&values, 20) {
+            text += &format!("{}\t{}\t{}\n", names.class(shape, *class), feature(row), values[row]);
+        }
+    }
+    text
+}
+
+/// Places of the `n` largest and the `n` smallest of `values`, all if there are no more, from the largest down.
+pub(crate) fn extremes(values: &[f32], n: usize) -> Vec<usize> {
+    let down = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
+    let mut places: Vec<usize> = (0..values.len()).collect();
+    if places.len() > 2 * n {
+        places.select_nth_unstable_by(n, down);
+        let middle = places.len() - n;
+        places[n..].select_nth_unstable_by(middle - n, down);
+        places.drain(n..middle);
+    }
+    places.sort_unstable_by(down);
+    places
+}
