@@ -172,6 +172,8 @@ impl Algorithm for Lda {
     const ABOUT: &'static str = "topic model: latent Dirichlet allocation by exact collapsed Gibbs sampling";
     const DATA: Kind = Kind::Documents;
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
+    /// What a block costs for every word in it is shared by more tokens than with smaller blocks.
+    const BLOCKS_PER_LANE: Option<usize> = Some(8);
     const DETAILS: &'static dunlin::details::Details = &crate::details::LDA;
     type Config = Config;
     type Local = Assignments;
