@@ -66,3 +66,36 @@ impl Stream {
         }
     }
 }
+
+/// Sixteen streams of 32-bit numbers side by side, for loops that want many numbers and are made of vectors:
+/// xoshiro128++ (Blackman and Vigna 2019) in every lane, all seeded from one [`Stream`].
+#[derive(Clone, Debug)]
+pub struct Lanes([[u32; 16]; 4]);
+
+impl Lanes {
+    /// Takes the lanes' seeds from `stream`.
+    pub fn new(stream: &mut Stream) -> Lanes {
+        // An all-zero lane would stay zero; an odd word keeps it from that.
+        let mut word = |odd: u32| std::array::from_fn(|_| (stream.next() >> 32) as u32 | odd);
+        Lanes([word(1), word(0), word(0), word(0)])
+    }
+
+    /// The next number of every lane.
+    #[inline(always)]
+    #[expect(clippy::should_implement_trait, reason = "not an iterator: it never ends")]
+    pub fn next(&mut self) -> [u32; 16] {
+        let [a, b, c, d] = &mut self.0;
+        let mut out = [0; 16];
+        for i in 0..16 {
+            out[i] = a[i].wrapping_add(d[i]).rotate_left(7).wrapping_add(a[i]);
+            let shifted = b[i] << 9;
+            c[i] ^= a[i];
+            d[i] ^= b[i];
+            b[i] ^= c[i];
+            a[i] ^= d[i];
+            c[i] ^= shifted;
+            d[i] = d[i].rotate_left(11);
+        }
+        out
+    }
+}

@@ -72,8 +72,9 @@ pub(crate) const LDA: Details = Details {
         setting("beta", "above 0, tokens", "prior weight of every word in a topic"),
         setting(
             "sampler",
-            "auto, dense or sparse",
-            "all draw from the same distribution; auto takes the faster: dense up to 128 topics",
+            "auto, dense, sparse or mh",
+            "all sample the same distribution; auto takes dense up to 128 topics, sparse up to 20000, then mh, whose \
+             tokens cost the same with any number of topics but move less in a sweep",
         ),
     ],
     tables: &[

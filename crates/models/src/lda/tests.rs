@@ -158,7 +158,7 @@ fn one_lane_is_the_plain_loop_bit_for_bit() {
 #[test]
 fn every_instruction_level_gives_the_same_bits() {
     let rows = themes(60, 80, 2);
-    for sampler in [Sampler::Dense, Sampler::Sparse] {
+    for sampler in [Sampler::Dense, Sampler::Sparse, Sampler::Mh] {
         for topics in [1, 3, 17, 20, 36, 64, 100, 128, 300] {
             let run = |isa| {
                 let config = config(topics, sampler);
@@ -258,7 +258,7 @@ fn assert_conserved(serial: &Serial<Lda>, topics: usize) {
 #[test]
 fn counts_are_conserved_on_any_number_of_lanes() {
     let rows = themes(80, 60, 4);
-    for sampler in [Sampler::Dense, Sampler::Sparse] {
+    for sampler in [Sampler::Dense, Sampler::Sparse, Sampler::Mh] {
         for (topics, lanes, clocks) in [(7, 1, 1), (24, 2, 2), (100, 4, 1), (150, 3, 2)] {
             let serial = Serial::<Lda>::new(&config(topics, sampler), data(&rows, 60, 8), lanes, clocks, 5);
             let mut serial = serial.unwrap();
@@ -383,16 +383,22 @@ fn reuters_reaches_the_python_package_on_one_two_and_four_lanes() {
     let Some((rows, words)) = shared("reuters-395/docword.reuters395.txt.gz") else { return };
     let config = config(20, Sampler::Auto);
     let sparse = Config { sampler: Sampler::Sparse, ..config.clone() };
+    let mh = Config { sampler: Sampler::Mh, ..config.clone() };
     // The package starts token i at topic i mod 20; its published log-likelihood there is -1,051,748.
     let tokens: u32 = rows.iter().flatten().map(|(_, count)| *count).sum();
     let start: Vec<u16> = (0..tokens).map(|token| (token % 20) as u16).collect();
     let loglik = metric(&fixed_metrics(data(&rows, words, 1), &config, &start), "train_loglik");
     assert!((loglik + 1_051_747.546_865_064_7).abs() < 1e-4, "{loglik}");
-    for (config, lanes, tolerance) in
-        [(&config, 1, 0.005), (&sparse, 1, 0.005), (&config, 2, 0.01), (&config, 4, 0.01)]
-    {
+    // A sweep of Metropolis-Hastings steps moves less than one of draws.
+    for (config, lanes, sweeps, tolerance) in [
+        (&config, 1, 100, 0.005),
+        (&sparse, 1, 100, 0.005),
+        (&mh, 1, 500, 0.01),
+        (&config, 2, 100, 0.01),
+        (&mh, 4, 500, 0.02),
+    ] {
         let mut serial = Serial::<Lda>::new(config, data(&rows, words, 4), lanes, 1, 1).unwrap();
-        (0..100).for_each(|_| serial.epoch().unwrap());
+        (0..sweeps).for_each(|_| serial.epoch().unwrap());
         let loglik = metric(&serial.metrics(None), "train_loglik");
         let difference = (loglik + 672_761.0) / 672_761.0;
         assert!(difference.abs() < tolerance, "{lanes} lanes, seed 1: {loglik}, off by {difference:.4}");
@@ -411,7 +417,7 @@ fn rotated(config: &Config, workers: usize, seed: u64) -> dunlin::event::Outcome
 
 #[test]
 fn word_blocks_go_round_to_the_same_bits_on_any_number_of_workers() {
-    for (topics, sampler) in [(20, Sampler::Dense), (40, Sampler::Sparse)] {
+    for (topics, sampler) in [(20, Sampler::Dense), (40, Sampler::Sparse), (40, Sampler::Mh)] {
         let config = config(topics, sampler);
         let first = rotated(&config, 1, 1);
         let (error, count) = first.report.merge_error["totals"];
