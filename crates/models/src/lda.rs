@@ -11,11 +11,11 @@
 //! lanes with the same bits on every processor), `lda/quality.rs` (likelihoods, proportions of new documents).
 
 mod dense;
-mod quality;
+pub(crate) mod quality;
 mod simd;
 mod sparse;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use dense::{Dense, Prior, Sweep};
 use dunlin::algorithm::{ANY_STRATEGY, StrategyKind};
@@ -232,7 +232,7 @@ impl Algorithm for Lda {
         let Contents::Documents(documents) = &block.contents else { return };
         match local {
             Some(local) => self.add_documents(local, sums),
-            None => self.add_completion(block, documents, params, sums),
+            None => self.fit(params).add_completion(block, documents, sums),
         }
     }
 
@@ -265,7 +265,7 @@ impl Algorithm for Lda {
 
     /// Topic proportions of every document, fitted with the topics' words held fixed.
     fn predict(&self, block: &Block, params: &Params, out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
-        self.proportions(documents(block)?, params, out);
+        self.fit(params).proportions(documents(block)?, out);
         Ok(())
     }
 
