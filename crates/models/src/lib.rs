@@ -7,6 +7,7 @@ pub mod dml;
 mod factors;
 pub mod kmeans;
 pub mod lda;
+pub mod lda_vb;
 pub mod mf;
 pub mod nmf;
 pub mod softmax;
@@ -28,6 +29,7 @@ pub const MODELS: &[Model] = &[
     model::<kmeans::Kmeans>(),
     model::<nmf::Nmf>(),
     model::<sparse_coding::SparseCoding>(),
+    model::<lda_vb::LdaVb>(),
 ];
 
 /// The model called `name`.
