@@ -458,6 +458,60 @@ pub(crate) const SVM: Details = Details {
     example: "dunlin train svm --train sample:digits --test sample:digits-test --set c=0.1 --epochs 20",
 };
 
+/// Of [`crate::lda_vb`].
+pub(crate) const LDA_VB: Details = Details {
+    settings: &[
+        setting("topics", "1 to 65535", "number of topics"),
+        setting("alpha", "1e-6 to 1e6, tokens", "prior weight of every topic in a document"),
+        setting("beta", "1e-6 to 1e6, tokens", "prior weight of every word in a topic"),
+        setting(
+            "kappa",
+            "above 0.5, at most 1",
+            "batch t (from 0) has weight ρ = (tau0 + t)^-kappa; all documents in one batch have 1",
+        ),
+        setting("tau0", "1 to 1e9, batches", "slows the first batches down"),
+        setting(
+            "batch",
+            "at least 0, documents",
+            "documents of a batch over all lanes, made of whole blocks; 0 for all: batch variational Bayes",
+        ),
+        setting("e_step_rounds", "1 to 10000", "most rounds that fit a document"),
+        setting(
+            "tolerance",
+            "at least 0, tokens",
+            "a document is fitted once its topics' weights change by at most this in the mean of a round",
+        ),
+        setting(
+            "start",
+            "cold or warm",
+            "a document's topics start all equal, or (documents x topics numbers are kept) as they were last",
+        ),
+    ],
+    tables: &[
+        table("lambda", "words x topics", "topics' posterior Dirichlet, tokens and prior; shared"),
+        table("lambda_totals", "1 x topics", "its sums over words"),
+        table(
+            "vb_statistics",
+            "words x topics",
+            "expected tokens of a clock's documents; working memory, not saved",
+        ),
+        table("vb_weights", "words x (topics + 1)", "exp E[log p(word | topic)] and its scale; likewise"),
+        table("vb_state", "1 x 2", "likewise"),
+    ],
+    metrics: &[
+        metric(
+            "train_bound_per_token",
+            "variational lower bound of log p(words) of the training documents, in nats, by token; rises",
+        ),
+        test_metric(
+            "heldout_loglik_per_token",
+            "mean log p(token), in nats, of one half of every test document given the other half; rises",
+        ),
+    ],
+    predicts: "one number a topic: its share of the document; they add up to 1",
+    example: "dunlin train lda-vb --train sample:documents --test sample:documents-test --set topics=10 --epochs 20",
+};
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -473,7 +527,7 @@ mod tests {
         match model {
             "mf" => ["sample:ratings", "sample:ratings-test"],
             "logistic" => ["synth:softmax?classes=2", "synth:softmax?classes=2&part=test"],
-            "lda" => ["sample:documents", "sample:documents-test"],
+            "lda" | "lda-vb" => ["sample:documents", "sample:documents-test"],
             _ => ["sample:digits", "sample:digits-test"],
         }
     }
@@ -481,6 +535,7 @@ mod tests {
     fn run(model: &str) -> (Run, Source) {
         let mut run = crate::run(model, samples(model)[0]).unwrap();
         run.stop.epochs = 1;
+        run.read.blocks = crate::find(model).unwrap().blocks_per_lane.or(run.read.blocks);
         let train = read(&run.train, &run.read, None).unwrap();
         let test = read(samples(model)[1], &run.read, Some(&train)).unwrap();
         (run, Source::new(train, Some(test)))
@@ -525,6 +580,7 @@ mod tests {
             let real = match model.name {
                 "mf" => tables::<crate::mf::Mf>(&shape, &[]),
                 "lda" => tables::<crate::lda::Lda>(&shape, &[]),
+                "lda-vb" => tables::<crate::lda_vb::LdaVb>(&shape, &[]),
                 "dml" => tables::<crate::dml::Dml>(&shape, &[]),
                 "kmeans" => tables::<crate::kmeans::Kmeans>(&shape, &[]),
                 "nmf" => tables::<crate::nmf::Nmf>(&shape, &[]),

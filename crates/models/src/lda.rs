@@ -15,11 +15,11 @@
 mod dense;
 mod mh;
 mod mh_counts;
-mod quality;
+pub(crate) mod quality;
 mod simd;
 mod sparse;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use dense::{Dense, Prior, Sweep};
 use dunlin::algorithm::{ANY_STRATEGY, StrategyKind};
@@ -285,7 +285,7 @@ impl Algorithm for Lda {
         let Contents::Documents(documents) = &block.contents else { return };
         match local {
             Some(local) => self.add_documents(local, sums),
-            None => self.add_completion(block, documents, params, sums),
+            None => self.fit(params).add_completion(block, documents, sums),
         }
     }
 
@@ -318,7 +318,7 @@ impl Algorithm for Lda {
 
     /// Topic proportions of every document, fitted with the topics' words held fixed.
     fn predict(&self, block: &Block, params: &Params, out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
-        self.proportions(documents(block)?, params, out);
+        self.fit(params).proportions(documents(block)?, out);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod factors;
 pub mod kmeans;
 pub mod lasso;
 pub mod lda;
+pub mod lda_vb;
 mod linear;
 pub mod logistic;
 pub mod mf;
@@ -35,6 +36,7 @@ pub const MODELS: &[Model] = &[
     model::<lasso::Lasso>(),
     model::<logistic::Logistic>(),
     model::<svm::Svm>(),
+    model::<lda_vb::LdaVb>(),
 ];
 
 /// The model called `name`.

@@ -62,16 +62,46 @@ impl Lda {
         sum
     }
 
+    /// Fits documents under φ_wk = (n_wk + β) / (n_k + Vβ).
+    pub(super) fn fit<'a>(&'a self, params: &'a Params) -> Fit<impl Fn(usize, &mut Vec<f32>) + use<'a>> {
+        let (beta, all) = (self.config.beta as f32, self.words as f64 * self.config.beta);
+        let totals = params.table::<i32>(TOTALS).row(0);
+        let inverse: Vec<f32> =
+            totals.iter().map(|n| (1.0 / (f64::from((*n).max(0)) + all)) as f32).collect();
+        let table = params.table::<i32>(WORD_TOPIC);
+        let phi = move |word: usize, phi: &mut Vec<f32>| {
+            let row = table.row(word).iter().zip(&inverse);
+            phi.extend(row.map(|(count, inverse)| ((*count).max(0) as f32 + beta) * inverse));
+        };
+        Fit::new(self.words, self.config.topics, self.config.alpha, phi)
+    }
+}
+
+/// Fits topic proportions θ to a document under fixed topics φ:
+/// θ_k ∝ α + Σ_w x_w θ_k φ_wk / Σ_j θ_j φ_wj, 50 times from the uniform.
+pub(crate) struct Fit<F> {
+    words: usize,
+    alpha: f32,
+    /// Appends φ of a word, one number a topic.
+    topics_of: F,
+    /// φ of the document's known words: (words, topics).
+    phi: Vec<f32>,
+    /// Positions of those words in the document.
+    known: Vec<usize>,
+    theta: Vec<f32>,
+    next: Vec<f32>,
+}
+
+impl<F: Fn(usize, &mut Vec<f32>)> Fit<F> {
+    /// For `topics` topics over `words` words; `topics_of` appends φ of a word, one number a topic.
+    pub(crate) fn new(words: usize, topics: usize, alpha: f64, topics_of: F) -> Fit<F> {
+        let (theta, next) = (vec![0.0; topics], vec![0.0; topics]);
+        Fit { words, alpha: alpha as f32, topics_of, phi: Vec::new(), known: Vec::new(), theta, next }
+    }
+
     /// Adds the log-likelihood of one half of each document's tokens under the topic proportions fitted to the
     /// other half. The halves depend on the document's number alone.
-    pub(super) fn add_completion(
-        &self,
-        block: &Block,
-        documents: &Documents,
-        params: &Params,
-        sums: &mut Sums,
-    ) {
-        let mut fit = Fit::new(self, params);
+    pub(crate) fn add_completion(&mut self, block: &Block, documents: &Documents, sums: &mut Sums) {
         let (mut seen, mut unseen) = (Vec::new(), Vec::new());
         let (mut total, mut tokens) = (0.0, 0.0);
         for (document, range) in documents.offsets.windows(2).enumerate() {
@@ -84,10 +114,10 @@ impl Lda {
                 seen.push(first as f32);
                 unseen.push((count - first) as f32);
             }
-            fit.fit(&documents.words[entries], &seen);
-            for (at, count) in fit.known.iter().enumerate() {
+            self.fit(&documents.words[entries], &seen);
+            for (at, count) in self.known.iter().enumerate() {
                 let missing = f64::from(unseen[*count]);
-                total += if missing > 0.0 { missing * fit.log_likelihood(at) } else { 0.0 };
+                total += if missing > 0.0 { missing * self.log_likelihood(at) } else { 0.0 };
                 tokens += missing;
             }
         }
@@ -96,56 +126,24 @@ impl Lda {
     }
 
     /// The topic proportions of each document, given all its words.
-    pub(super) fn proportions(
-        &self,
-        documents: &Documents,
-        params: &Params,
-        out: &mut dyn FnMut(usize, &[f32]),
-    ) {
-        let mut fit = Fit::new(self, params);
+    pub(crate) fn proportions(&mut self, documents: &Documents, out: &mut dyn FnMut(usize, &[f32])) {
         for (document, range) in documents.offsets.windows(2).enumerate() {
             let entries = range[0] as usize..range[1] as usize;
             let counts: Vec<f32> =
                 documents.counts[entries.clone()].iter().map(|count| *count as f32).collect();
-            fit.fit(&documents.words[entries], &counts);
-            out(document, &fit.theta);
+            self.fit(&documents.words[entries], &counts);
+            out(document, &self.theta);
         }
-    }
-}
-
-/// Fits topic proportions θ to a document under fixed topics φ_kw = (n_wk + β) / (n_k + Vβ):
-/// θ_k ∝ α + Σ_w x_w θ_k φ_kw / Σ_j θ_j φ_jw, 50 times from the uniform.
-struct Fit<'a> {
-    lda: &'a Lda,
-    params: &'a Params,
-    inverse: Vec<f32>,
-    /// φ of the document's known words: (words, topics).
-    phi: Vec<f32>,
-    /// Positions of those words in the document.
-    known: Vec<usize>,
-    theta: Vec<f32>,
-    next: Vec<f32>,
-}
-
-impl<'a> Fit<'a> {
-    fn new(lda: &'a Lda, params: &'a Params) -> Fit<'a> {
-        let all = lda.words as f64 * lda.config.beta;
-        let totals = params.table::<i32>(TOTALS).row(0);
-        let inverse = totals.iter().map(|n| (1.0 / (f64::from((*n).max(0)) + all)) as f32).collect();
-        let (theta, next) = (vec![0.0; lda.config.topics], vec![0.0; lda.config.topics]);
-        Fit { lda, params, inverse, phi: Vec::new(), known: Vec::new(), theta, next }
     }
 
     /// Sets `theta` for a document of `words`, of which word i occurs `counts[i]` times. Words not seen in
     /// training are left out.
     fn fit(&mut self, words: &[u32], counts: &[f32]) {
-        let (topics, beta) = (self.theta.len(), self.lda.config.beta as f32);
-        let table = self.params.table::<i32>(WORD_TOPIC);
+        let topics = self.theta.len();
         self.known.clear();
         self.phi.clear();
-        for (at, word) in words.iter().enumerate().filter(|(_, word)| (**word as usize) < self.lda.words) {
-            let row = table.row(*word as usize).iter().zip(&self.inverse);
-            self.phi.extend(row.map(|(count, inverse)| ((*count).max(0) as f32 + beta) * inverse));
+        for (at, word) in words.iter().enumerate().filter(|(_, word)| (**word as usize) < self.words) {
+            (self.topics_of)(*word as usize, &mut self.phi);
             self.known.push(at);
         }
         self.theta.fill(1.0 / topics as f32);
@@ -157,7 +155,7 @@ impl<'a> Fit<'a> {
                 let scale = counts[*at] / (dot(&self.theta, phi) + f32::MIN_POSITIVE);
                 self.next.iter_mut().zip(phi).for_each(|(next, phi)| *next += scale * phi);
             }
-            let alpha = self.lda.config.alpha as f32;
+            let alpha = self.alpha;
             self.theta.iter_mut().zip(&self.next).for_each(|(theta, next)| *theta = alpha + *theta * next);
             let sum: f32 = dot(&self.theta, &vec![1.0; topics]);
             self.theta.iter_mut().for_each(|theta| *theta /= sum);

@@ -7,10 +7,10 @@ use dunlin::strategy::StrategySpec;
 use dunlin::train::Source;
 
 /// Documents as (word, count) lists.
-type Rows = Vec<Vec<(u32, u32)>>;
+pub(crate) type Rows = Vec<Vec<(u32, u32)>>;
 
 /// Documents given as (word, count) lists, cut into `blocks` blocks.
-fn data(rows: &[Vec<(u32, u32)>], words: usize, blocks: usize) -> Data {
+pub(crate) fn data(rows: &[Vec<(u32, u32)>], words: usize, blocks: usize) -> Data {
     let make = |id: usize| {
         let range = rows.len() * id / blocks..rows.len() * (id + 1) / blocks;
         let mut documents = Documents { offsets: vec![0], ..Documents::default() };
@@ -44,7 +44,7 @@ fn data(rows: &[Vec<(u32, u32)>], words: usize, blocks: usize) -> Data {
 }
 
 /// Documents of up to 40 tokens about a few themes of neighbouring words; one is empty.
-fn themes(documents: usize, words: usize, seed: u64) -> Rows {
+pub(crate) fn themes(documents: usize, words: usize, seed: u64) -> Rows {
     let mut rng = stream(seed, "lda-test-corpus", &[]);
     let mut rows = Vec::new();
     for document in 0..documents {
@@ -63,7 +63,7 @@ fn config(topics: usize, sampler: Sampler) -> Config {
     Config { topics, sampler, ..Config::default() }
 }
 
-fn metric(metrics: &[(&'static str, f64)], name: &str) -> f64 {
+pub(crate) fn metric(metrics: &[(&'static str, f64)], name: &str) -> f64 {
     metrics.iter().find(|(key, _)| *key == name).map(|(_, value)| *value).unwrap_or(f64::NAN)
 }
 

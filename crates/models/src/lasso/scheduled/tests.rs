@@ -34,7 +34,8 @@ fn it_comes_to_the_optimum_of_the_working_set() {
             for (strategy, lanes) in [
                 ("scheduled", 1),
                 ("scheduled", 3),
-                ("scheduled:workingset,want=16,depth=2", 3),
+                ("scheduled:dependency,want=16,depth=2", 3),
+                ("scheduled:workingset,want=16", 3),
                 ("scheduled:priority,want=1,shards=2", 2),
             ] {
                 let outcome = train(data, strategy, [1, lanes], |run| {
