@@ -25,6 +25,16 @@ impl Sums {
         self.0.get(name).copied().unwrap_or(0.0)
     }
 
+    /// Adds `value` to number `index` of the sums called `name`: one per class, say.
+    pub fn add_at(&mut self, name: &str, index: usize, value: f64) {
+        *self.0.entry(Cow::Owned(format!("{name} {index}"))).or_default() += value;
+    }
+
+    /// Number `index` of the sums called `name`; 0 if nothing was added.
+    pub fn get_at(&self, name: &str, index: usize) -> f64 {
+        self.get(&format!("{name} {index}"))
+    }
+
     /// All sums, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(name, value)| (&**name, *value))

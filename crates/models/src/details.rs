@@ -369,6 +369,67 @@ pub(crate) const LASSO: Details = Details {
     example: "dunlin train lasso --train 'synth:lasso?n=500&columns=2000' --test 'synth:lasso?n=500&columns=2000&part=test' --set standardise=true",
 };
 
+/// Of [`crate::ds_softmax`].
+pub(crate) const DS_SOFTMAX: Details = Details {
+    settings: &[
+        setting(
+            "c",
+            "above 0, at most 1e9",
+            "weight C of the loss, a sum over rows, against the penalty ½|W|²",
+        ),
+        setting(
+            "bias",
+            "true or false",
+            "adds a column of ones, whose weights are penalised like all others",
+        ),
+        setting(
+            "solver",
+            "dual or stochastic",
+            "guarded dual ascent, or the stochastic steps of the DS-MLR paper",
+        ),
+        setting(
+            "tolerance",
+            "above 0, below 1",
+            "solver=dual has converged once relative_gap is at most this",
+        ),
+        setting("rate", "above 0", "for solver=stochastic: the step in lap t (from 0) is rate / √(1 + t)"),
+    ],
+    tables: &[
+        table("weights", "classes x (features + bias)", "one row a class; blocks of classes go round"),
+        table(
+            "shift",
+            "1 x (features + bias)",
+            "K times what all classes have in common; working memory, not saved",
+        ),
+        table("laps", "classes x 1", "the lap in which a class last lost its shift; likewise"),
+    ],
+    metrics: &[
+        metric(
+            "train_objective",
+            "C Σ log loss + ½|W|², what is minimised; a sum over rows, not a mean; falls",
+        ),
+        metric(
+            "relative_gap",
+            "C Σ KL(duals | probabilities) / train_objective, solver=dual only; with one lane the duality gap, with more \
+             an estimate of it that is as good as the duals of a row add up to 1; falls to 0",
+        ),
+        metric("train_accuracy", "share of training rows whose likeliest class is theirs, 0 to 1; rises"),
+        test_metric(
+            "test_accuracy",
+            "the same of test rows; a class not seen in training is an error; rises",
+        ),
+        test_metric("test_log_loss", "mean -log p(class), in nats, of test rows whose class is known; falls"),
+        test_metric("micro_f1", "F1 of all classes' counts on test rows, which is test_accuracy; rises"),
+        test_metric(
+            "macro_f1",
+            "mean over classes of F1 on test rows; a class never predicted has precision 1, one that never occurs \
+             recall 1; rises",
+        ),
+    ],
+    predicts: "one number a class, in the order of the labels: its probability; they add up to 1",
+    example: "dunlin train ds-softmax --train sample:digits --test sample:digits-test --workers 2 --set c=0.1",
+};
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -439,6 +500,7 @@ mod tests {
                 "kmeans" => tables::<crate::kmeans::Kmeans>(&shape, &[]),
                 "nmf" => tables::<crate::nmf::Nmf>(&shape, &[]),
                 "sparse-coding" => tables::<crate::sparse_coding::SparseCoding>(&shape, &[]),
+                "ds-softmax" => tables::<crate::ds_softmax::DsSoftmax>(&shape, &[]),
                 "lasso" => tables::<crate::lasso::Lasso>(&shape, &[]),
                 _ => tables::<crate::softmax::Softmax>(&shape, &[("solver", "lbfgs")]),
             };

@@ -4,6 +4,7 @@
 
 mod details;
 pub mod dml;
+pub mod ds_softmax;
 mod factors;
 pub mod kmeans;
 pub mod lasso;
@@ -30,6 +31,7 @@ pub const MODELS: &[Model] = &[
     model::<nmf::Nmf>(),
     model::<sparse_coding::SparseCoding>(),
     model::<lasso::Lasso>(),
+    model::<ds_softmax::DsSoftmax>(),
 ];
 
 /// The model called `name`.

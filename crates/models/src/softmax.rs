@@ -296,7 +296,7 @@ impl Algorithm for Softmax {
 }
 
 /// Places of the `n` largest and the `n` smallest of `values`, all if there are no more, from the largest down.
-fn extremes(values: &[f32], n: usize) -> Vec<usize> {
+pub(crate) fn extremes(values: &[f32], n: usize) -> Vec<usize> {
     let down = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
     let mut places: Vec<usize> = (0..values.len()).collect();
     if places.len() > 2 * n {

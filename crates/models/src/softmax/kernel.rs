@@ -42,7 +42,7 @@ pub(crate) fn dispatch<W: Work>(isa: Isa, work: W) -> W::Out {
 
 /// exp(x) to about 1 ulp; 0 below −87, at most exp(88).
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 x 2^23: adding it leaves the nearest integer in the low bits
     let clamped = x.clamp(-87.0, 88.0);
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
@@ -62,7 +62,7 @@ pub(super) fn exp(x: f32) -> f32 {
 
 /// ln(x) to about 1e-7 (absolute near 1, relative elsewhere), for normal x > 0.
 #[inline(always)]
-pub(super) fn ln(x: f32) -> f32 {
+pub(crate) fn ln(x: f32) -> f32 {
     // Mantissa in [sqrt(1/2), sqrt(2)): subtracting the bits of sqrt(1/2) moves the cut there.
     let bits = x.to_bits().wrapping_sub(0x3f35_04f3);
     let exponent = (bits as i32) >> 23;
@@ -76,7 +76,7 @@ pub(super) fn ln(x: f32) -> f32 {
 
 /// The sum of `values`: eight running sums, then a tree; the rest one by one.
 #[inline(always)]
-pub(super) fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum(values: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let mut blocks = values.chunks_exact(8);
     for block in &mut blocks {
@@ -87,7 +87,7 @@ pub(super) fn sum(values: &[f32]) -> f32 {
 
 /// Σ |left − right| over two slices of one length, in the order of [`sum`].
 #[inline(always)]
-pub(super) fn distance(left: &[f32], right: &[f32]) -> f32 {
+pub(crate) fn distance(left: &[f32], right: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (mut lefts, mut rights) = (left.chunks_exact(8), right.chunks_exact(8));
     for (left, right) in (&mut lefts).zip(&mut rights) {
@@ -107,7 +107,7 @@ fn tree(sums: [f32; 8]) -> f32 {
 
 /// The greatest of `values`; NaN is passed over.
 #[inline(always)]
-pub(super) fn greatest(values: &[f32]) -> f32 {
+pub(crate) fn greatest(values: &[f32]) -> f32 {
     let mut tops = [f32::NEG_INFINITY; 8];
     let mut blocks = values.chunks_exact(8);
     for block in &mut blocks {
@@ -122,7 +122,7 @@ pub(super) fn greatest(values: &[f32]) -> f32 {
 /// The rows of a block as (columns, values), whatever way it stores them; zeros of dense rows are left out,
 /// so that dense and sparse input give the same bits.
 #[derive(Debug)]
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     block: &'a Block,
     columns: Vec<u32>,
     values: Vec<f32>,
@@ -130,7 +130,7 @@ pub(super) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// The rows of `block` and their classes; `None` if it holds no labelled rows.
-    pub(super) fn new(block: &'a Block) -> Option<(Rows<'a>, &'a [u32])> {
+    pub(crate) fn new(block: &'a Block) -> Option<(Rows<'a>, &'a [u32])> {
         let classes = match &block.contents {
             Contents::Sparse(rows) => &rows.classes,
             Contents::Dense(rows) => &rows.classes,
@@ -141,7 +141,7 @@ impl<'a> Rows<'a> {
 
     /// Row `row` of the block, from 0.
     #[inline(always)]
-    pub(super) fn row(&mut self, row: usize) -> (&[u32], &[f32]) {
+    pub(crate) fn row(&mut self, row: usize) -> (&[u32], &[f32]) {
         match &self.block.contents {
             Contents::Sparse(rows) => {
                 let range = rows.offsets[row] as usize..rows.offsets[row + 1] as usize;
@@ -164,7 +164,7 @@ impl<'a> Rows<'a> {
 
     /// Asks the processor to fetch the place of row `row`.
     #[inline(always)]
-    pub(super) fn prefetch_offset(&self, row: usize) {
+    pub(crate) fn prefetch_offset(&self, row: usize) {
         if let Contents::Sparse(rows) = &self.block.contents {
             dunlin::table::prefetch(&rows.offsets[row..]);
         }
@@ -172,7 +172,7 @@ impl<'a> Rows<'a> {
 
     /// Asks the processor to fetch row `row`, which is read soon.
     #[inline(always)]
-    pub(super) fn prefetch(&self, row: usize) {
+    pub(crate) fn prefetch(&self, row: usize) {
         if let Contents::Sparse(rows) = &self.block.contents {
             let range = rows.offsets[row] as usize..rows.offsets[row + 1] as usize;
             let (columns, values) = (&rows.columns[range.clone()], &rows.values[range]);
@@ -185,7 +185,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Rows of weights that can be read: a table lent to read or to write.
-pub(super) trait Weights {
+pub(crate) trait Weights {
     /// Row `row` with its padding.
     fn padded(&self, row: usize) -> &[f32];
 }
@@ -203,7 +203,7 @@ impl Weights for TableMut<'_, f32> {
 }
 
 /// The width of a padded row of weights: a constant that the compiler knows, or one known at run time.
-pub(super) trait Width: Copy {
+pub(crate) trait Width: Copy {
     /// A row of that many elements.
     type Row: AsMut<[f32]>;
     /// Elements.
@@ -218,11 +218,11 @@ pub(super) trait Width: Copy {
 
 /// A width that the compiler knows: the sums stay in registers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fixed<const W: usize>;
+pub(crate) struct Fixed<const W: usize>;
 
 /// Any width: the sums stay in memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Any(pub(super) usize);
+pub(crate) struct Any(pub(crate) usize);
 
 impl<const W: usize> Width for Fixed<W> {
     type Row = [f32; W];
@@ -314,7 +314,7 @@ impl Width for Any {
 }
 
 /// Work that wants the width as a constant.
-pub(super) trait WidthWork {
+pub(crate) trait WidthWork {
     /// What it gives.
     type Out;
     /// Does it for rows of `width`; must be `#[inline(always)]`.
@@ -331,7 +331,7 @@ impl<N: Width, W: WidthWork> Work for With<N, W> {
 }
 
 /// Does `work` with the instructions of `isa` for rows of `stride` elements.
-pub(super) fn dispatch_width<W: WidthWork>(isa: Isa, stride: usize, work: W) -> W::Out {
+pub(crate) fn dispatch_width<W: WidthWork>(isa: Isa, stride: usize, work: W) -> W::Out {
     match stride {
         2 => dispatch(isa, With(Fixed::<2>, work)),
         4 => dispatch(isa, With(Fixed::<4>, work)),
