@@ -37,7 +37,7 @@ pub(super) enum Mass {
 impl Mass {
     /// With log-masses counted from `top`.
     #[inline(always)]
-    fn from_top(self, top: f32) -> Mass {
+    fn above(self, top: f32) -> Mass {
         match self {
             Mass::Whole => Mass::Whole,
             Mass::Block { others } => Mass::Block { others: others - top },
@@ -112,7 +112,7 @@ pub(super) fn solve(
     if !(total >= 1.0 && total.is_finite() && q.is_finite()) {
         return None;
     }
-    let mass = mass.from_top(top);
+    let mass = mass.above(top);
     let mut log = ln(total);
     let (mut held, mut log_held, mut slope) = mass.at(log);
     let (scale, shift) = (held / total, log_held - log);
