@@ -382,36 +382,33 @@ pub(crate) const DS_SOFTMAX: Details = Details {
             "true or false",
             "adds a column of ones, whose weights are penalised like all others",
         ),
-        setting(
-            "solver",
-            "dual or stochastic",
-            "guarded dual ascent, or the stochastic steps of the DS-MLR paper",
-        ),
+        setting("solver", "dual or stochastic", "dual ascent, or the stochastic steps of the DS-MLR paper"),
         setting(
             "tolerance",
             "above 0, below 1",
             "solver=dual has converged once relative_gap is at most this",
         ),
+        setting(
+            "passes",
+            "1 to 100",
+            "for solver=dual and more than one lane: passes over the rows in one visit of two blocks of classes",
+        ),
         setting("rate", "above 0", "for solver=stochastic: the step in lap t (from 0) is rate / √(1 + t)"),
     ],
-    tables: &[
-        table("weights", "classes x (features + bias)", "one row a class; blocks of classes go round"),
-        table(
-            "shift",
-            "1 x (features + bias)",
-            "K times what all classes have in common; working memory, not saved",
-        ),
-        table("laps", "classes x 1", "the lap in which a class last lost its shift; likewise"),
-    ],
+    tables: &[table("weights", "classes x (features + bias)", "one row a class; blocks of classes go round")],
     metrics: &[
         metric(
             "train_objective",
             "C Σ log loss + ½|W|², what is minimised; a sum over rows, not a mean; falls",
         ),
         metric(
+            "dual_objective",
+            "C Σ entropy of the duals − ½|W|², solver=dual only: the optimum is no less; never falls",
+        ),
+        metric(
             "relative_gap",
-            "C Σ KL(duals | probabilities) / train_objective, solver=dual only; with one lane the duality gap, with more \
-             an estimate of it that is as good as the duals of a row add up to 1; falls to 0",
+            "(train_objective − dual_objective) / train_objective, solver=dual only: how far from the optimum the run is \
+             at most; falls to 0",
         ),
         metric("train_accuracy", "share of training rows whose likeliest class is theirs, 0 to 1; rises"),
         test_metric(

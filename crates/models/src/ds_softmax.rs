@@ -6,18 +6,14 @@
 //! ```
 //!
 //! the objective of [`crate::softmax`], with the same optimum. Under `rotation` rows of data stay with their lane and
-//! blocks of classes go round; a lane sees all classes once a lap and keeps, for each of its rows, what it knows of the
-//! classes that are away: the logarithm of their Σ exp(w_k·x_i). With one lane all classes are at hand.
+//! blocks of classes go round; a lane sees all classes once a lap, two neighbouring blocks at a time. With one lane all
+//! classes are at hand.
 //!
-//! Two solvers. `dual` (default) is dual ascent on (row, block of classes), guarded so that blocks that move at the same
-//! time cannot overshoot together: see [`dual`]. `stochastic` is the paper's method: gradient steps on f(W, b) =
+//! Two solvers. `dual` (default) is dual ascent on (row, two blocks of classes): the dual objective never falls, with any
+//! number of lanes, and bounds the distance to the optimum: see [`dual`]. Lanes make laps longer to mix, as a row's mass
+//! moves between neighbouring blocks only. `stochastic` is the paper's method: gradient steps on f(W, b) =
 //! Σ_i Σ_k exp(w_k·x_i + b_i) − b_i − w_{y_i}·x_i, with b_i = −ln Σ_k exp(w_k·x_i) exact once a lap, from sums
 //! that were taken as blocks came by.
-//!
-//! The optimum has Σ_k w_k = 0. While the duals of a row do not add up to 1, which blocks at different lanes cannot
-//! assure, that sum drifts along a direction in which only the penalty acts, and no class alone can tell. The lanes
-//! therefore add up the drift in the table `shift`, and each block of classes loses its share once a lap: probabilities
-//! stay as they are and the objective falls.
 
 mod dual;
 mod local;
@@ -30,12 +26,12 @@ mod tile;
 pub use local::{Local, Part};
 
 use crate::softmax::kernel::{Rows, dispatch};
+use dual::Duals;
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
 use dunlin::isa::{self, Isa};
-use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
-use local::Others;
+use local::LogSums;
 use seen::{Visit, finish, macro_f1, nothing};
 use serde::{Deserialize, Serialize};
 use tile::Tile;
@@ -53,6 +49,8 @@ pub struct Config {
     pub solver: Solver,
     /// For `dual`: the run has converged when `relative_gap` is at most this. Above 0, below 1. Default 0.001.
     pub tolerance: f64,
+    /// For `dual` under `rotation`: passes over the rows in one visit of two blocks of classes. 1 to 100. Default 1.
+    pub passes: usize,
     /// For `stochastic`: η₀ of the step η₀ / √(1 + t) in lap t, from 0. Above 0. Default 0.1.
     pub rate: f64,
 }
@@ -69,7 +67,7 @@ pub enum Solver {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { c: 1.0, bias: false, solver: Solver::Dual, tolerance: 1e-3, rate: 0.1 }
+        Config { c: 1.0, bias: false, solver: Solver::Dual, tolerance: 1e-3, passes: 1, rate: 0.1 }
     }
 }
 
@@ -86,14 +84,9 @@ pub struct DsSoftmax {
 
 /// Number of the table of weights: (classes, features + bias).
 pub const WEIGHTS: usize = 0;
-const SHIFT: usize = 1;
-const LAPS: usize = 2;
 
 /// Classes that are measured together: their weights should stay in a near cache.
 const MEASURED: usize = 128;
-
-/// By how much the work of one visit is held back where other lanes work on other classes: see [`dual`].
-const DAMPING: f32 = 1.25;
 
 impl DsSoftmax {
     /// Weights of a class.
@@ -150,121 +143,68 @@ impl DsSoftmax {
         Ok(())
     }
 
-    /// The first visit of a lap: takes the drift of the lap before out of what the rows know of all classes.
-    fn begin_lap(&self, unit: &Unit, params: &Params, local: &mut Local) {
-        let now = params.table::<f32>(SHIFT).row(0);
-        local.drift.resize(now.len(), 0.0);
-        local.shift.resize(now.len(), 0.0);
-        let share = 1.0 / self.classes as f32;
-        for ((shift, drift), now) in local.shift.iter_mut().zip(&mut local.drift).zip(now) {
-            *shift = share * (now - *drift);
-            *drift = *now;
-        }
-        if let Some((mut rows, _)) = Rows::new(unit.block) {
-            local.shift_margins(&mut rows, self.bias());
-        }
-        local.share_growth(self.classes);
-    }
-
-    /// Takes the drift of the lap before out of the classes at hand, unless another lane, or another data block of this
-    /// one, has done so in this lap: half of the row blocks are on their way at the first visit.
-    fn shift_classes(&self, unit: &Unit, params: &mut Params, local: &Local) {
-        let lap = unit.epoch as i32 + 1;
-        for class in params.table::<f32>(WEIGHTS).range() {
-            if params.table::<i32>(LAPS).row(class)[0] == lap {
-                continue;
-            }
-            params.table_mut::<i32>(LAPS).row_mut(class)[0] = lap;
-            let mut weights = params.table_mut::<f32>(WEIGHTS);
-            weights.row_mut(class).iter_mut().zip(&local.shift).for_each(|(weight, shift)| *weight -= shift);
-        }
-    }
-
-    /// The last visit of a lap: adds C Σ_i (by how much the duals of i have shrunk) x_i to the drift.
-    fn end_lap(&self, unit: &Unit, params: &mut Params, local: &mut Local) {
-        let Some((mut rows, _)) = Rows::new(unit.block) else { return };
-        let mut table = params.table_mut::<f32>(SHIFT);
-        let shift = table.row_mut(0);
-        for (row, growth) in local.growth.iter().enumerate() {
-            let push = -(self.config.c as f32) * *growth;
-            let (columns, values) = rows.row(row);
-            for (column, value) in columns.iter().zip(values) {
-                shift[*column as usize] += push * value;
-            }
-            if let Some(bias) = self.bias() {
-                shift[bias] += push;
-            }
-        }
-    }
-
-    /// The weights of the classes at hand, turned over.
+    /// The weights of classes `first..first + classes`, turned over.
     fn tile(&self, params: &Params, first: usize, classes: usize) -> Tile {
         let weights = params.table::<f32>(WEIGHTS);
         let stride = weights.stride();
         let rows = &weights.flat()[(first - weights.range().start) * stride..];
-        Tile::gather(rows, stride, classes, self.width())
+        let mut tile = Tile::new(self.width(), classes);
+        tile.gather(rows, stride, classes, 0);
+        tile
     }
 
     fn dual_visit(&self, unit: &Unit, params: &mut Params, local: &mut Local) -> Result<()> {
         let Some((rows, labels)) = Rows::new(unit.block) else { return Ok(()) };
-        let Some(&Part { first, classes, .. }) = local.parts.get(unit.row_block) else { return Ok(()) };
-        if classes == 0 || labels.is_empty() {
+        let mut none = Part::default();
+        let is_whole = unit.visits == 1;
+        let pair = [unit.row_block, (unit.row_block + 1) % unit.visits];
+        let [part, next] = match local.parts.get_disjoint_mut(pair) {
+            Ok(parts) => parts,
+            Err(_) => match local.parts.first_mut() {
+                Some(part) if is_whole => [part, &mut none],
+                _ => return Ok(()),
+            },
+        };
+        let classes = [part.classes, next.classes];
+        if classes[0] + classes[1] == 0 || labels.is_empty() {
             return Ok(());
         }
-        let rotates = unit.visits > 1;
-        let others = match rotates {
-            true => {
-                let except = Some(unit.row_block);
-                dispatch(self.isa, Others { parts: &local.parts, except, rows: labels.len() })
-            }
-            false => Vec::new(),
-        };
-        let damping = if rotates { DAMPING } else { 1.0 };
         let mut order: Vec<u32> = (0..labels.len() as u32).collect();
         unit.rng("ds-softmax order").shuffle(&mut order);
-        let mut tile = self.tile(params, first, classes);
-        let part = &mut local.parts[unit.row_block];
-        let chunks = self.classes.div_ceil(16) as f64;
+        let mut tile = Tile::new(self.width(), classes[0] + classes[1]);
+        let (weights, others) = (params.table::<f32>(WEIGHTS), params.next_table::<f32>(WEIGHTS));
+        tile.gather(weights.flat(), weights.stride(), classes[0], 0);
+        others
+            .iter()
+            .for_each(|weights| tile.gather(weights.flat(), weights.stride(), classes[1], classes[0]));
         let pass = dual::Pass {
             rows,
             order: &order,
+            passes: if is_whole { 1 } else { self.config.passes },
             squares: &local.squares,
-            duals: &mut part.duals,
+            duals: [part, next].map(|part| Duals { classes: part.classes, values: &mut part.duals }),
             tile: &mut tile,
-            classes,
+            is_whole,
             bias: self.bias(),
-            c: self.config.c as f32 * damping,
-            others: rotates.then_some(&others[..]),
-            log_mass: &mut part.log_mass,
-            growth: &mut local.growth,
-            least_move: (0.05 * self.config.tolerance / chunks) as f32,
+            c: self.config.c as f32,
+            least_move: (0.05 * self.config.tolerance / self.classes.div_ceil(16) as f64) as f32,
         };
         if !dispatch(self.isa, pass) {
             return Err(self.diverged(unit));
         }
         let mut weights = params.table_mut::<f32>(WEIGHTS);
         let stride = weights.stride();
-        tile.scatter_part(weights.flat_mut(), stride, classes, 1.0 / damping);
-        if rotates {
-            self.look_again(unit, params, local);
+        tile.scatter(weights.flat_mut(), stride, classes[0], 0, 1.0);
+        if let Some(mut weights) = params.next_table_mut::<f32>(WEIGHTS) {
+            tile.scatter(weights.flat_mut(), stride, classes[1], classes[0], 1.0);
         }
         Ok(())
-    }
-
-    /// What the rows know of the classes at hand, as these leave.
-    fn look_again(&self, unit: &Unit, params: &Params, local: &mut Local) {
-        let Some((rows, _)) = Rows::new(unit.block) else { return };
-        let Some(part) = local.parts.get_mut(unit.row_block) else { return };
-        let (classes, bias) = (part.classes, self.bias());
-        let tile = self.tile(params, part.first, classes);
-        let log_mass = &mut part.log_mass;
-        dispatch(self.isa, dual::Forward { rows, tile: &tile, classes, bias, log_mass });
     }
 
     fn stochastic_visit(&self, unit: &Unit, params: &mut Params, local: &mut Local) -> Result<()> {
         let Some((rows, labels)) = Rows::new(unit.block) else { return Ok(()) };
         if unit.visit == 0 {
-            let logs = Others { parts: &local.parts, except: None, rows: labels.len() };
+            let logs = LogSums { parts: &local.parts, rows: labels.len() };
             local.offsets = dispatch(self.isa, logs);
             local.offsets.iter_mut().for_each(|log| *log = -*log);
         }
@@ -291,7 +231,7 @@ impl DsSoftmax {
         let Some(scale) = dispatch(self.isa, pass) else { return Err(self.diverged(unit)) };
         let mut weights = params.table_mut::<f32>(WEIGHTS);
         let stride = weights.stride();
-        tile.scatter(weights.flat_mut(), stride, part.classes, scale);
+        tile.scatter(weights.flat_mut(), stride, part.classes, 0, scale);
         Ok(())
     }
 
@@ -309,7 +249,7 @@ impl DsSoftmax {
             let classes = MEASURED.min(first + classes - start);
             let tile = self.tile(params, start, classes);
             let duals = part.filter(|part| !part.duals.is_empty());
-            let duals = duals.map(|part| (&part.duals[..], tile::width_of(part.classes), start - first));
+            let duals = duals.map(|part| (&part.duals[..], part.classes, start - first));
             let bias = self.bias();
             let seen = &mut *seen;
             dispatch(self.isa, Visit { rows, labels, tile: &tile, first: start, classes, bias, duals, seen });
@@ -323,6 +263,8 @@ impl Algorithm for DsSoftmax {
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::Rotation];
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
+    const MEASURES_BY_LAP: bool = true;
+    const VISITS_IN_PAIRS: bool = true;
     const DIVERGED_ADVICE: &'static str =
         "scale the features down, or lower `c` (`rate` for solver=stochastic)";
     const DETAILS: &'static dunlin::details::Details = &crate::details::DS_SOFTMAX;
@@ -336,6 +278,9 @@ impl Algorithm for DsSoftmax {
         }
         if !(config.tolerance > 0.0 && config.tolerance < 1.0) {
             return usage(format!("tolerance = {}; allowed: above 0, below 1", config.tolerance));
+        }
+        if !(1..=100).contains(&config.passes) {
+            return usage(format!("passes = {}; allowed: 1 to 100", config.passes));
         }
         if !(config.rate > 0.0 && config.rate.is_finite()) {
             return usage(format!("rate = {}; allowed: a finite number above 0", config.rate));
@@ -363,11 +308,7 @@ impl Algorithm for DsSoftmax {
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        vec![
-            TableSpec::new("weights", self.classes, self.width()).axis(Axis::Output),
-            TableSpec::new("shift", 1, self.width()).axis(Axis::Whole).working(),
-            TableSpec::new("laps", self.classes, 1).axis(Axis::Output).element(Type::I32).working(),
-        ]
+        vec![TableSpec::new("weights", self.classes, self.width()).axis(Axis::Output)]
     }
 
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
@@ -396,40 +337,48 @@ impl Algorithm for DsSoftmax {
         if self.config.solver == Solver::Stochastic {
             return self.stochastic_visit(unit, params, local);
         }
-        let rotates = unit.visits > 1;
-        if rotates && unit.visit == 0 {
-            self.begin_lap(unit, params, local);
-        }
-        if rotates {
-            self.shift_classes(unit, params, local);
-        }
-        self.dual_visit(unit, params, local)?;
-        if rotates && unit.visit + 1 == unit.visits {
-            self.end_lap(unit, params, local);
-        }
-        Ok(())
+        self.dual_visit(unit, params, local)
     }
 
     fn measure(&self, block: &Block, params: &Params, local: Option<&Local>, sums: &mut Sums) {
-        let Some((_, labels)) = Rows::new(block) else { return };
-        let mut seen = nothing(labels.len());
-        let whole = Part { classes: self.classes, ..Part::default() };
-        let parts = local.map_or(std::slice::from_ref(&whole), |local| &local.parts);
-        for part in parts.iter().filter(|part| part.classes > 0) {
-            self.see(block, params, (part.first, part.classes), Some(part), &mut seen);
-        }
-        let has_duals = local.is_some() && self.config.solver == Solver::Dual;
-        finish(&seen, labels, has_duals, local.is_none(), sums);
+        let unit =
+            Unit { block, epoch: 0, clock: 0, lane: 0, lanes: 1, row_block: 0, visit: 0, visits: 1, seed: 0 };
+        self.measure_visit(&unit, params, local, &mut Vec::new(), sums);
     }
 
-    fn metrics(&self, train: &Sums, test: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)> {
+    fn measure_visit(
+        &self,
+        unit: &Unit,
+        params: &Params,
+        local: Option<&Local>,
+        seen: &mut Vec<f32>,
+        sums: &mut Sums,
+    ) {
+        let Some((_, labels)) = Rows::new(unit.block) else { return };
+        if seen.is_empty() {
+            *seen = nothing(labels.len());
+        }
+        let classes = params.table::<f32>(WEIGHTS).range();
+        let part = local.and_then(|local| local.parts.get(unit.row_block));
+        self.see(unit.block, params, (classes.start, classes.len()), part, seen);
+        if unit.is_last_visit() {
+            finish(seen, labels, local.is_none(), sums);
+        }
+    }
+
+    fn measure_rows(&self, params: &Params, sums: &mut Sums) {
         let flat = params.table::<f32>(WEIGHTS).flat();
-        let penalty = 0.5 * crate::softmax::lbfgs::inner(self.isa, flat, flat);
+        sums.add("square_norm", crate::softmax::lbfgs::inner(self.isa, flat, flat));
+    }
+
+    fn metrics(&self, train: &Sums, test: Option<&Sums>, _: &Params) -> Vec<(&'static str, f64)> {
+        let penalty = 0.5 * train.get("square_norm");
         let primal = self.config.c * train.get("loss") + penalty;
         let mut metrics = vec![("train_objective", primal)];
         if self.config.solver == Solver::Dual {
-            let gap = self.config.c * train.get("divergence");
-            metrics.push(("relative_gap", gap / primal.abs().max(f64::MIN_POSITIVE)));
+            let dual = self.config.c * train.get("entropy") - penalty;
+            metrics.push(("dual_objective", dual));
+            metrics.push(("relative_gap", (primal - dual).max(0.0) / primal.abs().max(f64::MIN_POSITIVE)));
         }
         metrics.push(("train_accuracy", train.get("correct") / train.get("rows").max(1.0)));
         if let Some(test) = test {

@@ -7,18 +7,17 @@ use dunlin::data::UNKNOWN;
 use std::collections::BTreeMap;
 
 /// Numbers that are kept for a row.
-pub(super) const FIELDS: usize = 6;
+pub(super) const FIELDS: usize = 5;
 
 const TOP: usize = 0;
 const SUM: usize = 1;
 const BEST: usize = 2;
 const OWN: usize = 3;
-const MASS: usize = 4;
-const COST: usize = 5;
+const ENTROPY: usize = 4;
 
 /// Nothing seen yet of `rows` rows: greatest margin and ln-sum of none, no class, no duals.
 pub(super) fn nothing(rows: usize) -> Vec<f32> {
-    [-1e30, 0.0, 0.0, 0.0, 0.0, 0.0].repeat(rows)
+    [-1e30, 0.0, 0.0, 0.0, 0.0].repeat(rows)
 }
 
 /// Adds the classes of one tile to what was seen of every row.
@@ -37,8 +36,8 @@ pub(super) struct Visit<'a> {
     pub(super) bias: Option<usize>,
     /// Their duals: numbers, elements from row to row, and where in a row they start; or nothing.
     pub(super) duals: Option<(&'a [f32], usize, usize)>,
-    /// (rows, FIELDS): greatest margin, Σ exp(margin − greatest), best class, margin of the row's own class, Σ a,
-    /// Σ a (ln a − margin).
+    /// (rows, FIELDS): greatest margin, Σ exp(margin − greatest), best class, margin of the row's own class,
+    /// −Σ a ln a.
     pub(super) seen: &'a mut [f32],
 }
 
@@ -54,12 +53,10 @@ impl Work for Visit<'_> {
             self.tile.dot(columns, values, self.bias, &mut margins);
             if let Some((duals, stride, start)) = self.duals {
                 let duals = &duals[row * stride + start..][..self.classes];
-                for ((term, a), margin) in terms.iter_mut().zip(duals).zip(&margins) {
-                    let a = if *a > 0.0 { *a } else { 0.0 }; // see `Local::share_growth`
-                    *term = a * (ln(a.max(1e-30)) - margin);
+                for (term, a) in terms.iter_mut().zip(duals) {
+                    *term = -a * ln(a.max(1e-30));
                 }
-                seen[MASS] += sum(duals);
-                seen[COST] += sum(&terms[..self.classes]);
+                seen[ENTROPY] += sum(&terms[..self.classes]);
             }
             margins[self.classes..].fill(f32::NEG_INFINITY);
             let top = greatest(&margins);
@@ -83,9 +80,9 @@ impl Work for Visit<'_> {
     }
 }
 
-/// All classes were seen: adds rows, hits, losses, the divergence of the duals, and the counts of each class.
-pub(super) fn finish(seen: &[f32], labels: &[u32], has_duals: bool, is_test: bool, sums: &mut Sums) {
-    let (mut known, mut correct, mut loss, mut divergence) = (0usize, 0usize, 0.0f64, 0.0f64);
+/// All classes were seen: adds rows, hits, losses, the entropy of the duals, and the counts of each class.
+pub(super) fn finish(seen: &[f32], labels: &[u32], is_test: bool, sums: &mut Sums) {
+    let (mut known, mut correct, mut loss, mut entropy) = (0usize, 0usize, 0.0f64, 0.0f64);
     let mut counts: BTreeMap<u32, [f64; 3]> = BTreeMap::new();
     for (seen, label) in seen.chunks_exact(FIELDS).zip(labels) {
         let log_total = f64::from(seen[TOP]) + f64::from(seen[SUM]).ln();
@@ -95,10 +92,7 @@ pub(super) fn finish(seen: &[f32], labels: &[u32], has_duals: bool, is_test: boo
             loss += log_total - f64::from(seen[OWN]);
             correct += usize::from(best == *label);
         }
-        if has_duals {
-            let mass = f64::from(seen[MASS]);
-            divergence += (f64::from(seen[COST]) + mass * log_total - mass + 1.0).max(0.0);
-        }
+        entropy += f64::from(seen[ENTROPY]);
         if is_test {
             counts.entry(best).or_default()[usize::from(best != *label)] += 1.0;
             if best != *label && *label != UNKNOWN {
@@ -110,7 +104,7 @@ pub(super) fn finish(seen: &[f32], labels: &[u32], has_duals: bool, is_test: boo
     sums.add("known", known as f64);
     sums.add("correct", correct as f64);
     sums.add("loss", loss);
-    sums.add("divergence", divergence);
+    sums.add("entropy", entropy);
     for (class, [hits, wrong, missed]) in counts {
         sums.add_at("hits", class as usize, hits);
         sums.add_at("wrong", class as usize, wrong);

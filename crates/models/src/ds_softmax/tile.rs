@@ -22,51 +22,34 @@ pub(super) fn width_of(classes: usize) -> usize {
 const STREAMS: usize = 16;
 
 impl Tile {
-    /// The tile of `rows`, `classes` rows of `stride` numbers, of which `features` count.
-    pub(super) fn gather(rows: &[f32], stride: usize, classes: usize, features: usize) -> Tile {
+    /// Room for `classes` classes of `features` weights each, all zero.
+    pub(super) fn new(features: usize, classes: usize) -> Tile {
         let width = width_of(classes);
-        let mut values = Lines::zeroed(features * width);
-        let tile: &mut [f32] = values.as_mut_slice();
+        Tile { width, values: Lines::zeroed(features * width) }
+    }
+
+    /// Classes `at..at + classes` become `rows`, `classes` rows of `stride` numbers.
+    pub(super) fn gather(&mut self, rows: &[f32], stride: usize, classes: usize, at: usize) {
+        let width = self.width;
         for first in (0..classes).step_by(STREAMS) {
             let count = STREAMS.min(classes - first);
             let streams = &rows[first * stride..];
-            for feature in 0..features {
-                let place = &mut tile[feature * width + first..][..count];
-                for (class, weight) in place.iter_mut().enumerate() {
+            for (feature, weights) in self.values.as_mut_slice().chunks_exact_mut(width).enumerate() {
+                for (class, weight) in weights[at + first..][..count].iter_mut().enumerate() {
                     *weight = streams[class * stride + feature];
                 }
             }
         }
-        Tile { width, values }
     }
 
-    /// Writes the classes back, times `scale`: the inverse of [`Tile::gather`] for `scale` 1.
-    pub(super) fn scatter(&self, rows: &mut [f32], stride: usize, classes: usize, scale: f32) {
-        let tile = self.values.as_slice();
+    /// Writes classes `at..at + classes` back, times `scale`: the inverse of [`Tile::gather`] for `scale` 1.
+    pub(super) fn scatter(&self, rows: &mut [f32], stride: usize, classes: usize, at: usize, scale: f32) {
         for first in (0..classes).step_by(STREAMS) {
             let count = STREAMS.min(classes - first);
             let streams = &mut rows[first * stride..];
-            for (feature, weights) in tile.chunks_exact(self.width).enumerate() {
-                for (class, weight) in weights[first..first + count].iter().enumerate() {
+            for (feature, weights) in self.values.as_slice().chunks_exact(self.width).enumerate() {
+                for (class, weight) in weights[at + first..][..count].iter().enumerate() {
                     streams[class * stride + feature] = scale * weight;
-                }
-            }
-        }
-    }
-
-    /// Moves the classes the way to where they are here, `share` of it.
-    pub(super) fn scatter_part(&self, rows: &mut [f32], stride: usize, classes: usize, share: f32) {
-        if share == 1.0 {
-            return self.scatter(rows, stride, classes, 1.0);
-        }
-        let tile = self.values.as_slice();
-        for first in (0..classes).step_by(STREAMS) {
-            let count = STREAMS.min(classes - first);
-            let streams = &mut rows[first * stride..];
-            for (feature, weights) in tile.chunks_exact(self.width).enumerate() {
-                for (class, weight) in weights[first..first + count].iter().enumerate() {
-                    let old = &mut streams[class * stride + feature];
-                    *old = share.mul_add(weight - *old, *old);
                 }
             }
         }
