@@ -10,8 +10,8 @@
 //! classes are at hand.
 //!
 //! Two solvers. `dual` (default) is dual ascent on (row, two blocks of classes): the dual objective never falls, with any
-//! number of lanes, and bounds the distance to the optimum: see [`dual`]. Lanes make laps longer to mix, as a row's mass
-//! moves between neighbouring blocks only. `stochastic` is the paper's method: gradient steps on f(W, b) =
+//! number of lanes, and bounds the distance to the optimum: see `ds_softmax/dual.rs`. More lanes want more
+//! laps, as a row's mass moves between neighbouring blocks only. `stochastic` is the paper's method: gradient steps on f(W, b) =
 //! Σ_i Σ_k exp(w_k·x_i + b_i) − b_i − w_{y_i}·x_i, with b_i = −ln Σ_k exp(w_k·x_i) exact once a lap, from sums
 //! that were taken as blocks came by.
 
