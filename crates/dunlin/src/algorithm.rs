@@ -26,6 +26,16 @@ impl Sums {
         self.0.get(name).copied().unwrap_or(0.0)
     }
 
+    /// Adds `value` to number `index` of the sums called `name`: one per class, say.
+    pub fn add_at(&mut self, name: &str, index: usize, value: f64) {
+        *self.0.entry(Cow::Owned(format!("{name} {index}"))).or_default() += value;
+    }
+
+    /// Number `index` of the sums called `name`; 0 if nothing was added.
+    pub fn get_at(&self, name: &str, index: usize) -> f64 {
+        self.get(&format!("{name} {index}"))
+    }
+
     /// All sums, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(name, value)| (&**name, *value))
@@ -144,6 +154,11 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// that units of two values of [`Unit::epoch`] take turns on a block. False, the default, has every lane end a
     /// pass first: right for models that gather something from the first [`Unit::visit`] of a pass to the last.
     const INTERLEAVES_PASSES: bool = false;
+    /// True if, under `rotation`, a visit has two row blocks at hand: its own, which is passed on afterwards, and the one
+    /// that visits next ([`Params::next_table`]), which stays. Over an epoch every pair of neighbours is at hand
+    /// once, the last and the first too: something that lanes must not make or lose, such as the mass of a
+    /// distribution over all rows, can so move between row blocks. Not under `rotation:async`.
+    const VISITS_IN_PAIRS: bool = false;
     /// What to change when the loss explodes.
     const DIVERGED_ADVICE: &'static str = "use more --clocks-per-epoch or fewer --lanes";
     /// What it tells about its settings, tables and metrics.

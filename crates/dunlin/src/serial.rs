@@ -96,6 +96,7 @@ impl<A: Algorithm> Serial<A> {
         for (block, local) in self.data.blocks.iter().zip(&self.locals) {
             self.algorithm.measure(block, &self.params, Some(local), &mut train);
         }
+        self.algorithm.measure_rows(&self.params, &mut train);
         for block in test.iter().flat_map(|test| &test.blocks) {
             self.algorithm.measure(block, &self.params, None, &mut held_out);
         }

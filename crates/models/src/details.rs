@@ -512,6 +512,64 @@ pub(crate) const LDA_VB: Details = Details {
     example: "dunlin train lda-vb --train sample:documents --test sample:documents-test --set topics=10 --epochs 20",
 };
 
+/// Of [`crate::ds_softmax`].
+pub(crate) const DS_SOFTMAX: Details = Details {
+    settings: &[
+        setting(
+            "c",
+            "above 0, at most 1e9",
+            "weight C of the loss, a sum over rows, against the penalty ½|W|²",
+        ),
+        setting(
+            "bias",
+            "true or false",
+            "adds a column of ones, whose weights are penalised like all others",
+        ),
+        setting("solver", "dual or stochastic", "dual ascent, or the stochastic steps of the DS-MLR paper"),
+        setting(
+            "tolerance",
+            "above 0, below 1",
+            "solver=dual has converged once relative_gap is at most this",
+        ),
+        setting(
+            "passes",
+            "1 to 100",
+            "for solver=dual and more than one lane: passes over the rows in one visit of two blocks of classes",
+        ),
+        setting("rate", "above 0", "for solver=stochastic: the step in lap t (from 0) is rate / √(1 + t)"),
+    ],
+    tables: &[table("weights", "classes x (features + bias)", "one row a class; blocks of classes go round")],
+    metrics: &[
+        metric(
+            "train_objective",
+            "C Σ log loss + ½|W|², what is minimised; a sum over rows, not a mean; falls",
+        ),
+        metric(
+            "dual_objective",
+            "C Σ entropy of the duals − ½|W|², solver=dual only: the optimum is no less; never falls",
+        ),
+        metric(
+            "relative_gap",
+            "(train_objective − dual_objective) / train_objective, solver=dual only: how far from the optimum the run is \
+             at most; falls to 0",
+        ),
+        metric("train_accuracy", "share of training rows whose likeliest class is theirs, 0 to 1; rises"),
+        test_metric(
+            "test_accuracy",
+            "the same of test rows; a class not seen in training is an error; rises",
+        ),
+        test_metric("test_log_loss", "mean -log p(class), in nats, of test rows whose class is known; falls"),
+        test_metric("micro_f1", "F1 of all classes' counts on test rows, which is test_accuracy; rises"),
+        test_metric(
+            "macro_f1",
+            "mean over classes of F1 on test rows; a class never predicted has precision 1, one that never occurs \
+             recall 1; rises",
+        ),
+    ],
+    predicts: "one number a class, in the order of the labels: its probability; they add up to 1",
+    example: "dunlin train ds-softmax --train sample:digits --test sample:digits-test --workers 2 --set c=0.1",
+};
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -535,7 +593,7 @@ mod tests {
     fn run(model: &str) -> (Run, Source) {
         let mut run = crate::run(model, samples(model)[0]).unwrap();
         run.stop.epochs = 1;
-        run.read.blocks = crate::find(model).unwrap().blocks_per_lane.or(run.read.blocks);
+        run.read.blocks = crate::find(model).unwrap().blocks_per_lane.unwrap_or(run.read.blocks);
         let train = read(&run.train, &run.read, None).unwrap();
         let test = read(samples(model)[1], &run.read, Some(&train)).unwrap();
         (run, Source::new(train, Some(test)))
@@ -588,6 +646,7 @@ mod tests {
                 "lasso" => tables::<crate::lasso::Lasso>(&shape, &[]),
                 "logistic" => tables::<crate::logistic::Logistic>(&shape, &[("solver", "newton")]),
                 "svm" => tables::<crate::svm::Svm>(&shape, &[]),
+                "ds-softmax" => tables::<crate::ds_softmax::DsSoftmax>(&shape, &[]),
                 _ => tables::<crate::softmax::Softmax>(&shape, &[("solver", "lbfgs")]),
             };
             let told: Vec<&str> = model.details.tables.iter().map(|table| table.name).collect();

@@ -4,6 +4,7 @@
 
 mod details;
 pub mod dml;
+pub mod ds_softmax;
 mod factors;
 pub mod kmeans;
 pub mod lasso;
@@ -37,6 +38,7 @@ pub const MODELS: &[Model] = &[
     model::<logistic::Logistic>(),
     model::<svm::Svm>(),
     model::<lda_vb::LdaVb>(),
+    model::<ds_softmax::DsSoftmax>(),
 ];
 
 /// The model called `name`.

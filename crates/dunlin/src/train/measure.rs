@@ -73,6 +73,7 @@ impl<A: Algorithm> Worker<'_, A> {
         let mut sums: Vec<Both> = self.lanes.iter().map(|_| Both::default()).collect();
         let from = self.clocks.slowest().map_or(0, |(_, clock)| clock);
         let until = from + self.row_blocks.len() as u64;
+        self.halt.pass(until);
         loop {
             match self.strategy.next(self.comm, &mut self.params, &self.clocks, until)? {
                 Task::Work { lane, row_block, clock } => {

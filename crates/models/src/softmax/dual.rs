@@ -146,7 +146,7 @@ const ITERATIONS: usize = 40;
 
 /// Rows that [`solve`] works in.
 #[derive(Debug)]
-pub(super) struct Scratch<R> {
+pub(crate) struct Scratch<R> {
     target: R,
     logs: R,
     share: R,
@@ -156,7 +156,7 @@ pub(super) struct Scratch<R> {
 impl<R> Scratch<R> {
     /// Rows of `width`.
     #[inline(always)]
-    pub(super) fn new<W: Width<Row = R>>(width: W) -> Scratch<R> {
+    pub(crate) fn new<W: Width<Row = R>>(width: W) -> Scratch<R> {
         Scratch { target: width.zeros(), logs: width.zeros(), share: width.zeros(), part: width.zeros() }
     }
 }
@@ -164,7 +164,7 @@ impl<R> Scratch<R> {
 /// Writes to `new` the best duals of one example; see the module. All slices have one (padded) length; `scores`
 /// is scratch afterwards. False if a score is not finite.
 #[inline(always)]
-pub(super) fn solve<R: AsMut<[f32]>>(
+pub(crate) fn solve<R: AsMut<[f32]>>(
     scores: &mut [f32],
     old: &[f32],
     a: f32,

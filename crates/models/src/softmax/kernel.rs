@@ -222,7 +222,7 @@ pub(crate) struct Fixed<const W: usize>;
 
 /// Any width: the sums stay in memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Any(pub(super) usize);
+pub(crate) struct Any(pub(crate) usize);
 
 impl<const W: usize> Width for Fixed<W> {
     type Row = [f32; W];

@@ -378,7 +378,7 @@ fn shift(to: &mut [f32], scale: f64, by: &[f32]) {
 }
 
 /// a·b in double precision: eight running sums, then one by one.
-pub(super) fn inner(isa: Isa, a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn inner(isa: Isa, a: &[f32], b: &[f32]) -> f64 {
     dispatch(isa, Inner(a, b))
 }
 

@@ -1,0 +1,125 @@
+//! Measuring by blocks of classes: what is known of a row after some of them, and what follows once all were seen.
+
+use super::tile::Tile;
+use crate::softmax::kernel::{Rows, Work, exp, greatest, ln, sum};
+use dunlin::Sums;
+use dunlin::data::UNKNOWN;
+use std::collections::BTreeMap;
+
+/// Numbers that are kept for a row.
+pub(super) const FIELDS: usize = 5;
+
+const TOP: usize = 0;
+const SUM: usize = 1;
+const BEST: usize = 2;
+const OWN: usize = 3;
+const ENTROPY: usize = 4;
+
+/// Nothing seen yet of `rows` rows: greatest margin and ln-sum of none, no class, no duals.
+pub(super) fn nothing(rows: usize) -> Vec<f32> {
+    [-1e30, 0.0, 0.0, 0.0, 0.0].repeat(rows)
+}
+
+/// Adds the classes of one tile to what was seen of every row.
+pub(super) struct Visit<'a> {
+    /// The rows.
+    pub(super) rows: Rows<'a>,
+    /// Their classes.
+    pub(super) labels: &'a [u32],
+    /// The weights of the classes at hand.
+    pub(super) tile: &'a Tile,
+    /// Their range starts here.
+    pub(super) first: usize,
+    /// How many there are.
+    pub(super) classes: usize,
+    /// The row of the bias, if there is one.
+    pub(super) bias: Option<usize>,
+    /// Their duals: numbers, elements from row to row, and where in a row they start; or nothing.
+    pub(super) duals: Option<(&'a [f32], usize, usize)>,
+    /// (rows, FIELDS): greatest margin, Σ exp(margin − greatest), best class, margin of the row's own class,
+    /// −Σ a ln a.
+    pub(super) seen: &'a mut [f32],
+}
+
+impl Work for Visit<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(mut self) {
+        let mut margins = vec![0.0f32; self.tile.width];
+        let mut terms = vec![0.0f32; self.tile.width];
+        for (row, seen) in self.seen.chunks_exact_mut(FIELDS).enumerate() {
+            let (columns, values) = self.rows.row(row);
+            self.tile.dot(columns, values, self.bias, &mut margins);
+            if let Some((duals, stride, start)) = self.duals {
+                let duals = &duals[row * stride + start..][..self.classes];
+                for (term, a) in terms.iter_mut().zip(duals) {
+                    *term = -a * ln(a.max(1e-30));
+                }
+                seen[ENTROPY] += sum(&terms[..self.classes]);
+            }
+            margins[self.classes..].fill(f32::NEG_INFINITY);
+            let top = greatest(&margins);
+            if let Some(own) =
+                margins[..self.classes].get((self.labels[row] as usize).wrapping_sub(self.first))
+            {
+                seen[OWN] = *own;
+            }
+            let new_top = if top > seen[TOP] { top } else { seen[TOP] };
+            for (term, margin) in terms.iter_mut().zip(&margins) {
+                *term = exp(margin - new_top);
+            }
+            seen[SUM] = seen[SUM] * exp(seen[TOP] - new_top) + sum(&terms);
+            if top > seen[TOP] {
+                let place = margins.iter().position(|margin| *margin == top).unwrap_or(0);
+                seen[BEST] = (self.first + place) as f32;
+            }
+            seen[TOP] = new_top;
+            terms[self.classes..].fill(0.0);
+        }
+    }
+}
+
+/// All classes were seen: adds rows, hits, losses, the entropy of the duals, and the counts of each class.
+pub(super) fn finish(seen: &[f32], labels: &[u32], is_test: bool, sums: &mut Sums) {
+    let (mut known, mut correct, mut loss, mut entropy) = (0usize, 0usize, 0.0f64, 0.0f64);
+    let mut counts: BTreeMap<u32, [f64; 3]> = BTreeMap::new();
+    for (seen, label) in seen.chunks_exact(FIELDS).zip(labels) {
+        let log_total = f64::from(seen[TOP]) + f64::from(seen[SUM]).ln();
+        let best = seen[BEST] as u32;
+        if *label != UNKNOWN {
+            known += 1;
+            loss += log_total - f64::from(seen[OWN]);
+            correct += usize::from(best == *label);
+        }
+        entropy += f64::from(seen[ENTROPY]);
+        if is_test {
+            counts.entry(best).or_default()[usize::from(best != *label)] += 1.0;
+            if best != *label && *label != UNKNOWN {
+                counts.entry(*label).or_default()[2] += 1.0;
+            }
+        }
+    }
+    sums.add("rows", labels.len() as f64);
+    sums.add("known", known as f64);
+    sums.add("correct", correct as f64);
+    sums.add("loss", loss);
+    sums.add("entropy", entropy);
+    for (class, [hits, wrong, missed]) in counts {
+        sums.add_at("hits", class as usize, hits);
+        sums.add_at("wrong", class as usize, wrong);
+        sums.add_at("missed", class as usize, missed);
+    }
+}
+
+/// Mean over `classes` classes of F1 = 2 p r / (p + r), where a class that is never predicted has precision 1 and one
+/// that never occurs recall 1.
+pub(super) fn macro_f1(sums: &Sums, classes: usize) -> f64 {
+    let f1 = |class: usize| {
+        let [hits, wrong, missed] = ["hits", "wrong", "missed"].map(|name| sums.get_at(name, class));
+        let share = |of: f64| if of > 0.0 { hits / of } else { 1.0 };
+        let (precision, recall) = (share(hits + wrong), share(hits + missed));
+        if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 }
+    };
+    (0..classes).map(f1).sum::<f64>() / classes.max(1) as f64
+}
