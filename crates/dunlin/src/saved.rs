@@ -151,8 +151,11 @@ impl TablesFile {
     /// [`Error::Io`] naming the path.
     pub fn create(path: &Path, specs: &[&TableSpec]) -> Result<TablesFile> {
         let mut order: Vec<usize> = (0..specs.len()).filter(|table| specs[*table].saved).collect();
-        // The format has numbers aligned: wide elements first.
-        order.sort_by_key(|table| (std::cmp::Reverse(specs[*table].element.bytes()), *table));
+        // In the order of `to_bytes`, which has numbers aligned: wide elements first, then by name.
+        order.sort_by_key(|table| {
+            let spec = specs[*table];
+            (std::cmp::Reverse(dtype(spec.element)), spec.name.as_str())
+        });
         let (mut header, mut places, mut end) = (serde_json::Map::new(), vec![None; specs.len()], 0);
         for table in order {
             let (spec, start) = (specs[table], end);
