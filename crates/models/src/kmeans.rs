@@ -19,12 +19,13 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+use crate::rows::Rows;
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Contents, Kind, Names, ReadOptions, SparseRows};
 use dunlin::isa::{self, Isa};
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
-use kernel::{Centres, Nearest, Rows, add_up, distances, nearest};
+use kernel::{Centres, Nearest, add_up, distances, nearest};
 use serde::{Deserialize, Serialize};
 
 /// Number of the table of centres: (features, clusters).

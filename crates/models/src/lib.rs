@@ -14,9 +14,12 @@ mod linear;
 pub mod logistic;
 pub mod mf;
 pub mod nmf;
+mod rows;
 pub mod softmax;
 pub mod sparse_coding;
 pub mod svm;
+#[cfg(test)]
+mod testing;
 
 use dunlin::comm::Cluster;
 use dunlin::data::ReadOptions;

@@ -17,7 +17,8 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use crate::factors::{Rows, Seed, add_products, flat, gram, products, top_features, without_zeros, worst};
+use crate::factors::{Seed, add_products, flat, gram, products, top_features, without_zeros, worst};
+use crate::rows::Rows;
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names, ReadOptions};
 use dunlin::table::{Init, Type};

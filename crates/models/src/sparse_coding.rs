@@ -18,7 +18,8 @@ mod code;
 #[cfg(test)]
 mod tests;
 
-use crate::factors::{Rows, Seed, add_products, flat, gram, products, top_features, without_zeros, worst};
+use crate::factors::{Seed, add_products, flat, gram, products, top_features, without_zeros, worst};
+use crate::rows::Rows;
 use code::{Codes, codes};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names, ReadOptions};

@@ -6,8 +6,9 @@
 //! own. The first over all wins, which is a draw by D² among all rows that depends on the cut into blocks alone. In
 //! even rounds the block that holds the winner writes it down as a centre.
 
-use super::kernel::{Rows, distances};
+use super::kernel::distances;
 use super::{Assigned, CENTRES, CHOSEN, Kmeans, MOVED, ROUND, SIZES, STATE, Start, propose, take_proposals};
+use crate::rows::Rows;
 use dunlin::rng::stream;
 use dunlin::{Error, Params, Result, Unit};
 use std::collections::BTreeSet;

@@ -3,7 +3,6 @@
 use super::*;
 use dunlin::Data;
 use dunlin::comm::Cluster;
-use dunlin::data::DenseRows;
 use dunlin::rng::stream;
 use dunlin::serial::{Serial, block_order, share};
 use dunlin::train::Source;
@@ -22,45 +21,8 @@ fn cloud(count: usize, width: usize, groups: usize) -> Vec<Vec<f32>> {
     (0..count).map(&mut row).collect()
 }
 
-fn contents(rows: &[Vec<f32>], dense: bool) -> Contents {
-    let classes = vec![0; rows.len()];
-    if dense {
-        return Contents::Dense(DenseRows {
-            width: rows[0].len(),
-            values: rows.concat(),
-            classes,
-            targets: Vec::new(),
-        });
-    }
-    let mut sparse = SparseRows { offsets: vec![0], classes, ..SparseRows::default() };
-    for row in rows {
-        for (column, value) in row.iter().enumerate().filter(|(_, value)| **value != 0.0) {
-            sparse.columns.push(column as u32);
-            sparse.values.push(*value);
-        }
-        sparse.offsets.push(sparse.columns.len() as u32);
-    }
-    Contents::Sparse(sparse)
-}
-
 fn data(rows: &[Vec<f32>], blocks: usize, dense: bool) -> Data {
-    let blocks = (0..blocks).map(|id| {
-        let range = share(rows.len(), blocks, id);
-        let contents = contents(&rows[range.clone()], dense);
-        Block { id: id as u32, first_row: range.start, end_row: range.end, contents }
-    });
-    let shape = Shape {
-        kind: Kind::Labelled,
-        rows: rows.len(),
-        columns: rows[0].len(),
-        entries: rows.len() * rows[0].len(),
-        samples: rows.len(),
-        classes: vec![0, 1],
-        mean_target: 0.0,
-        min_target: 0.0,
-        max_target: 0.0,
-    };
-    Data { shape, names: Default::default(), blocks: blocks.collect() }
+    crate::testing::data(rows, blocks, dense, &[0, 1])
 }
 
 fn config(clusters: usize) -> Config {

@@ -3,9 +3,8 @@
 use super::*;
 use dunlin::Data;
 use dunlin::comm::Cluster;
-use dunlin::data::{Contents, DenseRows, SparseRows};
 use dunlin::rng::stream;
-use dunlin::serial::{Serial, share};
+use dunlin::serial::Serial;
 use dunlin::train::Source;
 
 const SEED: u64 = 5;
@@ -24,45 +23,8 @@ fn parts(count: usize, width: usize, groups: usize, noise: f64) -> Vec<Vec<f32>>
     (0..count).map(|row| (0..width).map(|column| value(row, column)).collect()).collect()
 }
 
-fn contents(rows: &[Vec<f32>], dense: bool) -> Contents {
-    let classes = vec![0; rows.len()];
-    if dense {
-        return Contents::Dense(DenseRows {
-            width: rows[0].len(),
-            values: rows.concat(),
-            classes,
-            targets: Vec::new(),
-        });
-    }
-    let mut sparse = SparseRows { offsets: vec![0], classes, ..SparseRows::default() };
-    for row in rows {
-        for (column, value) in row.iter().enumerate().filter(|(_, value)| **value != 0.0) {
-            sparse.columns.push(column as u32);
-            sparse.values.push(*value);
-        }
-        sparse.offsets.push(sparse.columns.len() as u32);
-    }
-    Contents::Sparse(sparse)
-}
-
 fn data(rows: &[Vec<f32>], blocks: usize, dense: bool) -> Data {
-    let blocks = (0..blocks).map(|id| {
-        let range = share(rows.len(), blocks, id);
-        let contents = contents(&rows[range.clone()], dense);
-        Block { id: id as u32, first_row: range.start, end_row: range.end, contents }
-    });
-    let shape = Shape {
-        kind: Kind::Labelled,
-        rows: rows.len(),
-        columns: rows[0].len(),
-        entries: rows.len() * rows[0].len(),
-        samples: rows.len(),
-        classes: vec![0],
-        mean_target: 0.0,
-        min_target: 0.0,
-        max_target: 0.0,
-    };
-    Data { shape, names: Default::default(), blocks: blocks.collect() }
+    crate::testing::data(rows, blocks, dense, &[0])
 }
 
 fn config(components: usize) -> Config {
