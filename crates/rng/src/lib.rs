@@ -15,7 +15,7 @@ pub struct Stream(Xoshiro256PlusPlus);
 ///
 /// # Examples
 /// ```
-/// use dunlin::rng::stream;
+/// use dunlin_rng::stream;
 /// assert_eq!(stream(7, "shuffle", &[3, 1]).next(), stream(7, "shuffle", &[3, 1]).next());
 /// assert_ne!(stream(7, "shuffle", &[3, 1]).next(), stream(7, "shuffle", &[3, 2]).next());
 /// ```
@@ -54,6 +54,7 @@ impl Stream {
     }
 
     /// Standard normal (Box and Muller; one of the pair is thrown away).
+    #[inline]
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()

@@ -1,0 +1,18 @@
+//! Planning for machines that are taken away: what is known of their availability, what the next minutes may bring,
+//! which layout (D pipelines of P stages) trains the most, what each change of layout costs, and what every policy
+//! would have achieved on a trace.
+//!
+//! Nothing here opens a file or a socket, starts a thread or reads a clock: readers parse from [`std::io::BufRead`],
+//! policies are state machines fed with intervals. The same code can therefore be replayed and drive a real run.
+//!
+//! Words: a *machine* holds one stage of one pipeline or is spare. An *interval* is a minute unless told otherwise.
+//! A *layout* is (D, P): D pipelines (data parallel) of P stages (pipeline parallel). A *policy* picks a layout for
+//! every interval. Reading order: [`interval`], [`trace`], [`forecast`].
+
+pub mod error;
+pub mod forecast;
+pub mod interval;
+pub mod trace;
+
+pub use error::{Error, Result};
+pub use interval::{Interval, Layout};
