@@ -1,0 +1,151 @@
+//! What a change of layout costs, in milliseconds during which nothing is trained.
+//!
+//! Five cases (Parcae's code; `../shared/papers/dsmlr-and-parcae.md` B5), the cheapest that serves is taken:
+//! - *none*: the same layout, and no working machine was lost;
+//! - *intra-stage*: the same P, every stage keeps at least D' machines: they are paired anew, no state moves;
+//! - *inter-stage*: the same P, some stage lacks machines: others take the role and copy that stage;
+//! - *pipeline*: P changes, layers move between machines;
+//! - *start*: nothing ran before, everything is fetched.
+//!
+//! Who is lost is not known when a plan is made: [`CostModel::expected_ms`] is the exact mean over all equally likely sets of victims.
+
+mod pipeline;
+mod stage;
+
+use crate::chance::Chances;
+use crate::profile::{Groups, Profile};
+use crate::Layout;
+use std::collections::BTreeMap;
+
+/// Whether communication groups are made for machines that join or for those that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Machines join: they must find each other first.
+    Add,
+    /// Machines only leave.
+    Remove,
+}
+
+/// A change of layout that may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Step {
+    /// Machines at the start of the interval; victims are drawn from them uniformly.
+    pub machines: u32,
+    /// How many of them are lost.
+    pub lost: u32,
+    /// The layout at the start.
+    pub from: Layout,
+    /// The layout wanted.
+    pub to: Layout,
+}
+
+/// Times of the stages of one P.
+#[derive(Clone, Debug)]
+struct Stages {
+    /// Layers of each stage.
+    cut: Vec<std::ops::Range<usize>>,
+    /// To copy the state of each stage, milliseconds.
+    copy_ms: Vec<f64>,
+    /// The longest of them.
+    longest_ms: f64,
+    /// All of them one after another.
+    all_ms: f64,
+}
+
+/// The price list of a profile.
+#[derive(Clone, Debug)]
+pub struct CostModel {
+    profile: Profile,
+    stages: BTreeMap<u32, Stages>,
+    chances: Chances,
+}
+
+impl CostModel {
+    /// The price list of `profile` for up to `machines` machines.
+    pub fn new(profile: &Profile, machines: u32) -> CostModel {
+        let mut stages = BTreeMap::new();
+        for layout in profile.layouts() {
+            stages.entry(layout.stages).or_insert_with(|| Stages::new(profile, layout.stages));
+        }
+        CostModel { profile: profile.clone(), stages, chances: Chances::new(machines) }
+    }
+
+    /// The profile it was made of.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The chances it was made with.
+    pub fn chances(&self) -> &Chances {
+        &self.chances
+    }
+
+    /// G(D, P, change): making the communication groups of a layout.
+    pub fn groups_ms(&self, layout: Layout, change: Change) -> f64 {
+        let adds = change == Change::Add;
+        let pick = |add: f64, remove: f64| if adds { add } else { remove };
+        let machines = f64::from(layout.machines());
+        let growing = match &self.profile.costs.groups {
+            Groups::ByGroup { add_ms, remove_ms } => {
+                let groups = f64::from(layout.pipelines + layout.stages + 1) + machines;
+                groups * pick(*add_ms, *remove_ms)
+            }
+            Groups::ByMachine { add_ms, remove_ms } => machines * pick(*add_ms, *remove_ms),
+            Groups::ByPipelines { steps, add_factor } => {
+                let step = steps.iter().rev().find(|step| layout.pipelines >= step.0).unwrap_or(&steps[0]);
+                step.1 * pick(*add_factor, 1.0)
+            }
+        };
+        self.profile.costs.base_group_ms + growing
+    }
+
+    /// R(D, P, change): all processes start anew: rendezvous (when machines join), groups, building the model.
+    pub fn restart_ms(&self, layout: Layout, change: Change) -> f64 {
+        let costs = &self.profile.costs;
+        let meeting = if change == Change::Add { costs.rendezvous_ms + costs.extra_add_ms } else { 0.0 };
+        meeting + self.groups_ms(layout, change) + costs.process_ms + costs.build_ms(layout.stages)
+    }
+
+    /// Intra-stage migration to `layout`: groups and processes alone.
+    pub fn intra_stage_ms(&self, layout: Layout) -> f64 {
+        self.groups_ms(layout, Change::Remove) + self.profile.costs.process_ms
+    }
+
+    /// Fetching the whole model, one stage after another.
+    pub fn fetch_ms(&self, stages: u32) -> f64 {
+        self.stages.get(&stages).map_or(0.0, |stages| stages.all_ms)
+    }
+
+    /// The mean cost of `step` over all sets of victims, milliseconds.
+    ///
+    /// `step.to` must fit on what is left and newcomers; idle costs nothing. A layout outside the profile's table is
+    /// priced by its groups and processes alone.
+    pub fn expected_ms(&self, step: Step) -> f64 {
+        if step.to.is_idle() {
+            return 0.0;
+        }
+        if step.from.is_idle() {
+            return self.restart_ms(step.to, Change::Add) + self.fetch_ms(step.to.stages);
+        }
+        if step.from.stages == step.to.stages {
+            return self.same_stages_ms(step);
+        }
+        self.other_stages_ms(step)
+    }
+
+    /// Newcomers or spares are needed if what is left of the working machines is too few.
+    fn change(step: Step) -> Change {
+        let left = step.from.machines().saturating_sub(step.lost);
+        if step.to.machines() > left { Change::Add } else { Change::Remove }
+    }
+}
+
+impl Stages {
+    fn new(profile: &Profile, stages: u32) -> Stages {
+        let cut = profile.cut(stages);
+        let time = |layers: &std::ops::Range<usize>| profile.network.transfer_ms(profile.bytes(layers.clone()));
+        let copy_ms: Vec<f64> = cut.iter().map(time).collect();
+        let longest_ms = copy_ms.iter().copied().fold(0.0, f64::max);
+        Stages { cut, longest_ms, all_ms: copy_ms.iter().sum(), copy_ms }
+    }
+}

@@ -1,0 +1,89 @@
+//! Migration to another number of stages.
+
+use super::{CostModel, Stages, Step};
+
+/// Victims are followed exactly in so many of the last stages; elsewhere a stage of several machines is taken to keep one.
+const FOLLOWED: usize = 3;
+
+impl CostModel {
+    /// The mean cost where P changes: fetching what the *last* new stage misses (the published model charges that stage alone),
+    /// a copy within each stage if D' > 1, and R.
+    ///
+    /// Each new stage, first to last, is given to the free surviving machine that already holds most of its layers.
+    pub(super) fn other_stages_ms(&self, step: Step) -> f64 {
+        let restart = self.restart_ms(step.to, CostModel::change(step));
+        let (Some(old), Some(new)) = (self.stages.get(&step.from.stages), self.stages.get(&step.to.stages)) else {
+            return restart;
+        };
+        let spread = if step.to.pipelines > 1 { new.longest_ms } else { 0.0 };
+        let mut survivors = vec![step.from.pipelines; old.cut.len()];
+        restart + spread + self.fetch_mean(step, old, new, &mut survivors)
+    }
+
+    fn fetch_mean(&self, step: Step, old: &Stages, new: &Stages, survivors: &mut [u32]) -> f64 {
+        let first = survivors.len().saturating_sub(FOLLOWED);
+        if step.lost == 0 || self.plenty(step, old, new) {
+            return self.last_fetch_ms(old, new, survivors);
+        }
+        self.follow(step, old, new, survivors, first, (step.machines, step.lost), 1.0)
+    }
+
+    /// True if no set of victims can leave a stage with fewer machines than new stages want of it.
+    fn plenty(&self, step: Step, old: &Stages, new: &Stages) -> bool {
+        let wanted = new.cut.len().div_ceil(old.cut.len()) + 1;
+        step.from.pipelines.saturating_sub(step.lost) as usize >= wanted
+    }
+
+    /// Goes through all losses of the stages from `stage` on; `pool` is (machines, victims) not looked at yet.
+    #[expect(clippy::too_many_arguments, reason = "the state of one recursion")]
+    fn follow(
+        &self,
+        step: Step,
+        old: &Stages,
+        new: &Stages,
+        survivors: &mut [u32],
+        stage: usize,
+        pool: (u32, u32),
+        probability: f64,
+    ) -> f64 {
+        if stage == survivors.len() {
+            return probability * self.last_fetch_ms(old, new, survivors);
+        }
+        let (total, open) = pool;
+        let have = step.from.pipelines;
+        let mut mean = 0.0;
+        for lost in 0..=have.min(open) {
+            let chance = self.chances().hit(total, have, open, lost);
+            if chance * probability < 1e-9 {
+                continue;
+            }
+            survivors[stage] = have - lost;
+            let pool = (total - have, open - lost);
+            mean += self.follow(step, old, new, survivors, stage + 1, pool, probability * chance);
+        }
+        survivors[stage] = have;
+        mean
+    }
+
+    /// The time to fetch what the machine of the last new stage misses.
+    fn last_fetch_ms(&self, old: &Stages, new: &Stages, survivors: &[u32]) -> f64 {
+        let mut free = survivors.to_vec();
+        let mut held = None;
+        for layers in &new.cut {
+            let overlap = |stage: usize| {
+                let (a, b) = (&old.cut[stage], layers);
+                a.end.min(b.end).saturating_sub(a.start.max(b.start))
+            };
+            let stages = (0..free.len()).filter(|&stage| free[stage] > 0);
+            let best = stages.max_by_key(|&stage| (overlap(stage), std::cmp::Reverse(stage)));
+            if let Some(stage) = best {
+                free[stage] -= 1;
+            }
+            held = best;
+        }
+        let Some(last) = new.cut.last() else { return 0.0 };
+        let missing = last.clone().filter(|layer| !held.is_some_and(|stage| old.cut[stage].contains(layer)));
+        let parameters: f64 = missing.map(|layer| self.profile().layers[layer]).sum();
+        self.profile().network.transfer_ms(parameters * self.profile().bytes_per_parameter)
+    }
+}
