@@ -1,6 +1,6 @@
 //! What a layout wanted in an interval comes to: the bookkeeping that all policies share.
 
-use crate::cost::{CostModel, Step};
+use crate::cost::{Change, CostModel, Step};
 use crate::{Interval, Layout};
 
 /// What one interval was spent on. `useful + redone + migrating + idle` is the length of the interval.
@@ -27,6 +27,7 @@ pub struct Account<'a> {
     interval_s: f64,
     layout: Layout,
     owed_ms: f64,
+    started: bool,
 }
 
 /// A layout and the migration still owed on it: what a plan starts from.
@@ -41,7 +42,7 @@ pub struct Standing {
 impl<'a> Account<'a> {
     /// Nothing runs yet.
     pub fn new(costs: &'a CostModel, interval_s: f64) -> Account<'a> {
-        Account { costs, interval_s, layout: Layout::IDLE, owed_ms: 0.0 }
+        Account { costs, interval_s, layout: Layout::IDLE, owed_ms: 0.0, started: false }
     }
 
     /// What is in force.
@@ -55,19 +56,28 @@ impl<'a> Account<'a> {
         let to = adapt(self.costs, wanted, interval.after());
         let step = Step { machines: interval.before, lost: interval.removed, from: self.layout, to };
         let cost = self.costs.expected_ms(step);
-        self.spend(to, cost)
+        self.spend(to, cost, step.change())
     }
 
-    /// Spends an interval whose change of layout costs `cost_ms`. A migration on top of one that is not finished costs a
-    /// restart in its place.
-    pub fn spend(&mut self, to: Layout, cost_ms: f64) -> Spent {
-        let total_s = total_ms(self.costs, self.owed_ms, to, cost_ms) / 1000.0;
+    /// Spends an interval whose change of layout costs `cost_ms`. A migration on top of one that is not finished adds a
+    /// restart and takes its place. The first start of all is free: every policy has it, it is no migration.
+    pub fn spend(&mut self, to: Layout, cost_ms: f64, change: Change) -> Spent {
+        let cost_ms = if self.started { cost_ms } else { 0.0 };
+        self.started |= !to.is_idle();
+        let total_s = total_ms(self.costs, self.owed_ms, to, cost_ms, change) / 1000.0;
         self.layout = to;
         let rate = self.costs.profile().samples_per_second(to);
         if rate == 0.0 {
             self.owed_ms = 0.0;
             let idle_s = self.interval_s;
-            return Spent { layout: to, samples: 0.0, useful_s: 0.0, redone_s: 0.0, migrating_s: 0.0, idle_s };
+            return Spent {
+                layout: to,
+                samples: 0.0,
+                useful_s: 0.0,
+                redone_s: 0.0,
+                migrating_s: 0.0,
+                idle_s,
+            };
         }
         let migrating_s = total_s.min(self.interval_s);
         let useful_s = self.interval_s - migrating_s;
@@ -77,10 +87,10 @@ impl<'a> Account<'a> {
 }
 
 /// The migration of an interval, with what was owed from before, milliseconds.
-pub(crate) fn total_ms(costs: &CostModel, owed_ms: f64, to: Layout, cost_ms: f64) -> f64 {
+pub(crate) fn total_ms(costs: &CostModel, owed_ms: f64, to: Layout, cost_ms: f64, change: Change) -> f64 {
     match (owed_ms > 0.0, cost_ms > 0.0) {
         (false, _) => cost_ms,
-        (true, true) => cost_ms + costs.restart_ms(to, crate::cost::Change::Add),
+        (true, true) => cost_ms + costs.restart_ms(to, change),
         (true, false) => owed_ms,
     }
 }

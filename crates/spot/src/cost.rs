@@ -12,9 +12,9 @@
 mod pipeline;
 mod stage;
 
+use crate::Layout;
 use crate::chance::Chances;
 use crate::profile::{Groups, Profile};
-use crate::Layout;
 use std::collections::BTreeMap;
 
 /// Whether communication groups are made for machines that join or for those that are left.
@@ -37,6 +37,14 @@ pub struct Step {
     pub from: Layout,
     /// The layout wanted.
     pub to: Layout,
+}
+
+impl Step {
+    /// Newcomers or spares are needed if what is left of the working machines is too few.
+    pub fn change(&self) -> Change {
+        let left = self.from.machines().saturating_sub(self.lost);
+        if self.to.machines() > left { Change::Add } else { Change::Remove }
+    }
 }
 
 /// Times of the stages of one P.
@@ -132,18 +140,13 @@ impl CostModel {
         }
         self.other_stages_ms(step)
     }
-
-    /// Newcomers or spares are needed if what is left of the working machines is too few.
-    fn change(step: Step) -> Change {
-        let left = step.from.machines().saturating_sub(step.lost);
-        if step.to.machines() > left { Change::Add } else { Change::Remove }
-    }
 }
 
 impl Stages {
     fn new(profile: &Profile, stages: u32) -> Stages {
         let cut = profile.cut(stages);
-        let time = |layers: &std::ops::Range<usize>| profile.network.transfer_ms(profile.bytes(layers.clone()));
+        let time =
+            |layers: &std::ops::Range<usize>| profile.network.transfer_ms(profile.bytes(layers.clone()));
         let copy_ms: Vec<f64> = cut.iter().map(time).collect();
         let longest_ms = copy_ms.iter().copied().fold(0.0, f64::max);
         Stages { cut, longest_ms, all_ms: copy_ms.iter().sum(), copy_ms }

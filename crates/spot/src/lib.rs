@@ -15,7 +15,10 @@ pub mod cost;
 pub mod error;
 pub mod forecast;
 pub mod interval;
+pub mod plan;
+pub mod policy;
 pub mod profile;
+pub mod replay;
 pub mod trace;
 
 pub use error::{Error, Result};
@@ -23,5 +26,7 @@ pub use interval::{Interval, Layout};
 
 /// A number that changes with the bytes: tables are printed with it, so that two of them can be told apart. FNV-1a.
 pub fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -139,7 +139,10 @@ impl Profile {
             return Err("no layout of the table is allowed; `allowed` lists stages and min_pipelines".into());
         }
         if let Some(deep) = layouts.iter().find(|layout| layout.stages as usize > layers.len()) {
-            return Err(format!("layout {deep} has more stages than the model has layers ({})", layers.len()));
+            return Err(format!(
+                "layout {deep} has more stages than the model has layers ({})",
+                layers.len()
+            ));
         }
         layouts.sort_by_key(|layout| (layout.machines(), layout.pipelines));
         Ok(Profile {
@@ -211,7 +214,9 @@ fn rates(rows: &[(u32, u32, f64)]) -> std::result::Result<BTreeMap<Layout, f64>,
     for &(pipelines, stages, rate) in rows {
         let machines = u64::from(pipelines) * u64::from(stages);
         if machines == 0 || machines > u64::from(MAX_MACHINES) {
-            return Err(format!("layout {pipelines}x{stages} has {machines} machines, 1 to {MAX_MACHINES} is wanted"));
+            return Err(format!(
+                "layout {pipelines}x{stages} has {machines} machines, 1 to {MAX_MACHINES} is wanted"
+            ));
         }
         if !(rate.is_finite() && rate >= 0.0) {
             return Err(format!("layout {pipelines}x{stages} trains {rate} samples/s, at least 0 is wanted"));

@@ -11,8 +11,9 @@ impl CostModel {
     ///
     /// Each new stage, first to last, is given to the free surviving machine that already holds most of its layers.
     pub(super) fn other_stages_ms(&self, step: Step) -> f64 {
-        let restart = self.restart_ms(step.to, CostModel::change(step));
-        let (Some(old), Some(new)) = (self.stages.get(&step.from.stages), self.stages.get(&step.to.stages)) else {
+        let restart = self.restart_ms(step.to, step.change());
+        let (Some(old), Some(new)) = (self.stages.get(&step.from.stages), self.stages.get(&step.to.stages))
+        else {
             return restart;
         };
         let spread = if step.to.pipelines > 1 { new.longest_ms } else { 0.0 };

@@ -15,11 +15,8 @@ impl CostModel {
     pub(super) fn same_stages_ms(&self, step: Step) -> f64 {
         let (have, want) = (step.from.pipelines, step.to.pipelines);
         let working = step.from.machines();
-        let untouched = if step.lost == 0 {
-            1.0
-        } else {
-            self.chances().hit(step.machines, working, step.lost, 0)
-        };
+        let untouched =
+            if step.lost == 0 { 1.0 } else { self.chances().hit(step.machines, working, step.lost, 0) };
         let none = if have == want { untouched } else { 0.0 };
         let within = if want > have {
             0.0
@@ -34,7 +31,7 @@ impl CostModel {
         if lacking <= 1e-12 {
             return intra;
         }
-        let restart = self.restart_ms(step.to, CostModel::change(step));
+        let restart = self.restart_ms(step.to, step.change());
         intra + lacking * restart + self.copies_ms(step)
     }
 

@@ -152,7 +152,13 @@ impl Costs {
                     && steps.windows(2).all(|pair| pair[0].0 < pair[1].0)
             }
         };
-        let fixed = [self.process_ms, self.rendezvous_ms, self.extra_add_ms, self.base_group_ms, self.save_and_load_ms];
+        let fixed = [
+            self.process_ms,
+            self.rendezvous_ms,
+            self.extra_add_ms,
+            self.base_group_ms,
+            self.save_and_load_ms,
+        ];
         let build = !self.build_ms.is_empty() && self.build_ms.values().all(|&ms| is_amount(ms));
         if growing && build && fixed.into_iter().all(is_amount) {
             return Ok(());
@@ -208,7 +214,8 @@ impl Default for Network {
 impl Network {
     pub(super) fn check(&self) -> Checked {
         let rising = self.rows.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if rising && self.rows.len() >= 2 && self.rows.iter().all(|row| is_amount(row.0) && is_amount(row.1)) {
+        if rising && self.rows.len() >= 2 && self.rows.iter().all(|row| is_amount(row.0) && is_amount(row.1))
+        {
             return Ok(());
         }
         Err("network: at least two rows [bytes, microseconds], bytes rising, nothing negative".into())

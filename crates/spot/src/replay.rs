@@ -1,0 +1,186 @@
+//! What a policy would have achieved on a trace.
+
+use crate::account::{Account, Spent};
+use crate::cost::{Change, CostModel};
+use crate::plan::Planner;
+use crate::policy::{self, Decision, Notice, POLICIES, Sight};
+use crate::trace::Availability;
+use crate::{Error, Interval, Layout, Result};
+use serde::Serialize;
+
+/// One interval of a replay.
+#[derive(Clone, Debug, Serialize)]
+pub struct Turn {
+    /// What happened to the machines.
+    pub interval: Interval,
+    /// What the interval was spent on.
+    pub spent: Spent,
+    /// Why this layout.
+    pub why: String,
+    /// Machines expected at the end of the next intervals; empty if the policy does not forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<u32>,
+}
+
+/// Machine-hours, by what they were used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Hours {
+    /// Training that was kept.
+    pub useful: f64,
+    /// Training that was lost and done again.
+    pub redone: f64,
+    /// Migration, restarts, checkpoints.
+    pub migrating: f64,
+    /// Machines without a role.
+    pub idle: f64,
+}
+
+/// A policy's replay.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replay {
+    /// The policy's word.
+    pub policy: &'static str,
+    /// Samples trained and kept, per second of the trace.
+    pub samples_per_second: f64,
+    /// Dollars for the machines, per million samples; none if nothing was trained.
+    pub dollars_per_million_samples: Option<f64>,
+    /// Machine-hours.
+    pub hours: Hours,
+    /// Intervals that ended with another layout than they began with.
+    pub relayouts: usize,
+    /// Interval by interval.
+    #[serde(skip)]
+    pub turns: Vec<Turn>,
+}
+
+/// Replays `policy` on `trace`.
+///
+/// # Errors
+/// A policy that is not known; an empty trace.
+pub fn replay(policy: &str, trace: &Availability, costs: &CostModel, notice: Notice) -> Result<Replay> {
+    let known = POLICIES.iter().find(|known| known.word == policy).ok_or_else(|| {
+        let words = POLICIES.map(|policy| policy.word).join(", ");
+        Error::usage(format!("policy {policy} is not known; there are {words}"))
+    })?;
+    if trace.intervals.is_empty() {
+        return Err(Error::data("the trace has no interval; at least one is wanted"));
+    }
+    let interval_s = trace.interval_ms as f64 / 1000.0;
+    let turns = match known.word {
+        "on-demand" => on_demand(trace, costs, interval_s),
+        "ideal" => ideal(trace, costs, interval_s),
+        "reactive" => reactive(trace, costs, interval_s),
+        "parcae-truth" => with_truth(trace, costs, interval_s),
+        word => decided(word, trace, costs, interval_s, notice),
+    };
+    Ok(summary(known.word, turns, costs, interval_s))
+}
+
+/// A policy that is a [`policy::Decider`].
+fn decided(
+    word: &str,
+    trace: &Availability,
+    costs: &CostModel,
+    interval_s: f64,
+    notice: Notice,
+) -> Vec<Turn> {
+    let Some(mut decider) = policy::decider(word, costs, interval_s) else { return Vec::new() };
+    let mut account = Account::new(costs, interval_s);
+    let mut observed = 0;
+    let each = trace.intervals.iter().enumerate().map(|(now, &interval)| {
+        // Whoever starts a run knows the machines it starts with.
+        let known = (now + notice.certain_intervals()).max(1).min(trace.intervals.len());
+        let certain = &trace.intervals[now.min(known)..known];
+        while observed < known.max(now) {
+            decider.observe(trace.intervals[observed]);
+            observed += 1;
+        }
+        let sight = Sight { machines: interval.before, certain };
+        let Decision { layout, why, forecast } = decider.decide(account.standing(), sight);
+        Turn { interval, spent: account.migrate(interval, layout), why, forecast }
+    });
+    each.collect()
+}
+
+/// The published planner on the true future, 12 intervals of it.
+fn with_truth(trace: &Availability, costs: &CostModel, interval_s: f64) -> Vec<Turn> {
+    let mut planner = Planner::new(costs, interval_s);
+    let mut account = Account::new(costs, interval_s);
+    let each = (0..trace.intervals.len()).map(|now| {
+        let path = &trace.intervals[now..trace.intervals.len().min(now + 12)];
+        let planned = planner.plan(account.standing(), path);
+        let forecast = path.iter().map(Interval::after).collect();
+        let spent = account.migrate(path[0], planned.layout);
+        Turn { interval: path[0], spent, why: "the future is known".into(), forecast }
+    });
+    each.collect()
+}
+
+/// The best layout of every interval at no cost.
+fn ideal(trace: &Availability, costs: &CostModel, interval_s: f64) -> Vec<Turn> {
+    let mut account = Account::new(costs, interval_s);
+    let each = trace.intervals.iter().map(|&interval| {
+        let spent = account.spend(costs.profile().best(interval.after()), 0.0, Change::Remove);
+        Turn { interval, spent, why: "best layout, free of cost".into(), forecast: Vec::new() }
+    });
+    each.collect()
+}
+
+/// As many machines as the trace ever had, all the time.
+fn on_demand(trace: &Availability, costs: &CostModel, interval_s: f64) -> Vec<Turn> {
+    let most = trace.counts().into_iter().max().unwrap_or(0);
+    let still = Interval { before: most, added: 0, removed: 0 };
+    let mut account = Account::new(costs, interval_s);
+    let spend = |account: &mut Account<'_>| account.spend(costs.profile().best(most), 0.0, Change::Remove);
+    let turn = |spent| Turn {
+        interval: still,
+        spent,
+        why: "nothing is ever taken away".into(),
+        forecast: Vec::new(),
+    };
+    trace.intervals.iter().map(|_| turn(spend(&mut account))).collect()
+}
+
+/// A restart from a checkpoint at every event: R + saving and loading + fetching the whole model, even if the layout stays.
+fn reactive(trace: &Availability, costs: &CostModel, interval_s: f64) -> Vec<Turn> {
+    let mut account = Account::new(costs, interval_s);
+    let each = trace.intervals.iter().map(|&interval| {
+        let to = costs.profile().best(interval.after());
+        let change = if interval.added > 0 { Change::Add } else { Change::Remove };
+        let restart =
+            costs.restart_ms(to, change) + costs.profile().costs.save_and_load_ms + costs.fetch_ms(to.stages);
+        let free = interval.is_quiet() || to.is_idle();
+        let why = if free { "nothing happened" } else { "restarts from a checkpoint" };
+        let spent = account.spend(to, if free { 0.0 } else { restart }, change);
+        Turn { interval, spent, why: why.into(), forecast: Vec::new() }
+    });
+    each.collect()
+}
+
+fn summary(policy: &'static str, turns: Vec<Turn>, costs: &CostModel, interval_s: f64) -> Replay {
+    let mut hours = Hours::default();
+    let (mut samples, mut machine_hours, mut relayouts, mut layout) = (0.0, 0.0, 0, Layout::IDLE);
+    for Turn { interval, spent, .. } in &turns {
+        let working = f64::from(spent.layout.machines().min(interval.after())) / 3600.0;
+        let spare = f64::from(interval.after()) / 3600.0 - working;
+        hours.useful += working * spent.useful_s;
+        hours.redone += working * spent.redone_s;
+        hours.migrating += working * spent.migrating_s;
+        hours.idle += working * spent.idle_s + spare * interval_s;
+        machine_hours += f64::from(interval.after()) * interval_s / 3600.0;
+        samples += spent.samples;
+        relayouts += usize::from(spent.layout != layout);
+        layout = spent.layout;
+    }
+    let price = costs.profile().dollars_per_hour;
+    let price = if policy == "on-demand" { price.on_demand } else { price.spot };
+    let dollars = (samples > 0.0).then(|| 1e6 * price * machine_hours / samples);
+    Replay {
+        policy,
+        samples_per_second: samples / (interval_s * turns.len() as f64),
+        dollars_per_million_samples: dollars,
+        hours,
+        relayouts,
+        turns,
+    }
+}
