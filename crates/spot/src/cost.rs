@@ -14,7 +14,7 @@ mod stage;
 
 use crate::Layout;
 use crate::chance::Chances;
-use crate::profile::{Groups, Profile};
+use crate::profile::{Groups, MAX_MACHINES, Profile};
 use std::collections::BTreeMap;
 
 /// Whether communication groups are made for machines that join or for those that are left.
@@ -69,13 +69,13 @@ pub struct CostModel {
 }
 
 impl CostModel {
-    /// The price list of `profile` for up to `machines` machines.
-    pub fn new(profile: &Profile, machines: u32) -> CostModel {
+    /// The price list of `profile`.
+    pub fn new(profile: &Profile) -> CostModel {
         let mut stages = BTreeMap::new();
         for layout in profile.layouts() {
             stages.entry(layout.stages).or_insert_with(|| Stages::new(profile, layout.stages));
         }
-        CostModel { profile: profile.clone(), stages, chances: Chances::new(machines) }
+        CostModel { profile: profile.clone(), stages, chances: Chances::new(2 * MAX_MACHINES) }
     }
 
     /// The profile it was made of.

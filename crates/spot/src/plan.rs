@@ -4,11 +4,13 @@
 //! taken as certain.
 
 mod prices;
+mod stochastic;
 
 use crate::account::{Standing, total_ms};
 use crate::cost::{CostModel, Step};
 use crate::{Interval, Layout};
 pub use prices::Prices;
+pub use stochastic::{Candidate, Stochastic, Timing};
 
 /// A way to the present state of the programme.
 #[derive(Clone, Copy, Debug)]

@@ -4,11 +4,13 @@
 //! layout. [`POLICIES`] lists the words that [`crate::replay`] knows; some of them (restart from a checkpoint, redundancy) have books
 //! of their own and are not deciders.
 
+mod chances;
 mod planned;
 
 use crate::account::Standing;
 use crate::cost::CostModel;
 use crate::{Error, Interval, Layout, Result};
+pub use chances::Chances;
 pub use planned::{BestNow, Planned};
 
 /// What a policy knows of the interval it decides for.
@@ -109,7 +111,7 @@ pub struct PolicyName {
 }
 
 /// All policies, worst first.
-pub const POLICIES: [PolicyName; 8] = [
+pub const POLICIES: [PolicyName; 9] = [
     PolicyName {
         word: "on-demand",
         about: "as many machines as the trace ever had, never taken away, at their price",
@@ -125,12 +127,18 @@ pub const POLICIES: [PolicyName; 8] = [
         word: "persistence+hysteresis",
         about: "as persistence, and a change must gain 15 s of training",
     },
+    PolicyName { word: "dunlin", about: "plans with the chances of losses and gains, learned on the way" },
     PolicyName { word: "parcae-truth", about: "the published planner, told the future" },
     PolicyName { word: "ideal", about: "best layout each interval at no cost: the ceiling" },
 ];
 
 /// Makes the decider of a policy's name; none for those that are not deciders.
-pub fn decider<'a>(word: &str, costs: &'a CostModel, interval_s: f64) -> Option<Box<dyn Decider + 'a>> {
+pub fn decider<'a>(
+    word: &str,
+    costs: &'a CostModel,
+    interval_s: f64,
+    notice: Notice,
+) -> Option<Box<dyn Decider + 'a>> {
     let planned = |forecast: &str, hysteresis_s: f64| {
         let made = Planned::new(forecast, costs, interval_s, hysteresis_s)?;
         Some(Box::new(made) as Box<dyn Decider + 'a>)
@@ -140,6 +148,7 @@ pub fn decider<'a>(word: &str, costs: &'a CostModel, interval_s: f64) -> Option<
         "parcae" => planned("parcae", 0.0),
         "persistence" => planned("persistence", 0.0),
         "persistence+hysteresis" => planned("persistence", 15.0),
+        "dunlin" => Some(Box::new(Chances::new(costs, interval_s, notice))),
         _ => None,
     }
 }

@@ -84,7 +84,7 @@ fn decided(
     interval_s: f64,
     notice: Notice,
 ) -> Vec<Turn> {
-    let Some(mut decider) = policy::decider(word, costs, interval_s) else { return Vec::new() };
+    let Some(mut decider) = policy::decider(word, costs, interval_s, notice) else { return Vec::new() };
     let mut account = Account::new(costs, interval_s);
     let mut observed = 0;
     let each = trace.intervals.iter().enumerate().map(|(now, &interval)| {

@@ -53,7 +53,7 @@ fn the_worked_examples_of_the_price_list_are_met() {
     for (model, entry) in
         constants.as_object().unwrap().iter().filter(|(_, entry)| entry["examples"].is_object())
     {
-        let costs = CostModel::new(&Profile::built_in(model).unwrap(), 64);
+        let costs = CostModel::new(&Profile::built_in(model).unwrap());
         for (name, times) in entry["examples"].as_object().unwrap() {
             let (pipelines, stages) = name.split_once('x').unwrap();
             let layout = Layout::new(pipelines.parse().unwrap(), stages.parse().unwrap());
@@ -89,7 +89,7 @@ fn the_fastest_layout_is_the_published_one_in_every_entry() {
 fn the_published_plans_come_to_the_reference_table() {
     for (model, entries) in golden() {
         let profile = Profile::built_in(model).unwrap();
-        let costs = CostModel::new(&profile, 64);
+        let costs = CostModel::new(&profile);
         for plan in ["liveput-truth", "liveput-predict"] {
             let mut account = Account::new(&costs, 60.0);
             let samples: f64 = entries
@@ -134,7 +134,7 @@ fn a_plan_with_the_true_future_is_as_good_as_the_published_one() {
     for (model, variant, minutes) in RUNS {
         let Some(trace) = p3(variant) else { return };
         let trace = &trace[..minutes];
-        let costs = CostModel::new(&Profile::built_in(model).unwrap(), 64);
+        let costs = CostModel::new(&Profile::built_in(model).unwrap());
         let mut planner = dunlin_spot::plan::Planner::new(&costs, 60.0);
         let mut account = Account::new(&costs, 60.0);
         let golden = golden().into_iter().find(|(name, _)| *name == model);
@@ -163,7 +163,7 @@ fn policies() {
         let Some(trace) = p3(variant) else { return };
         let availability =
             dunlin_spot::trace::Availability { interval_ms: 60_000, intervals: trace[..minutes].to_vec() };
-        let costs = CostModel::new(&Profile::built_in(model).unwrap(), 64);
+        let costs = CostModel::new(&Profile::built_in(model).unwrap());
         for notice in [Notice::None, Notice::AtEvent] {
             for policy in [
                 "on-demand",
@@ -173,6 +173,7 @@ fn policies() {
                 "persistence",
                 "persistence+hysteresis",
                 "parcae-truth",
+                "dunlin",
             ] {
                 let got = dunlin_spot::replay::replay(policy, &availability, &costs, notice).unwrap();
                 let (low, high) = (reference(model, "liveput-predict"), reference(model, "liveput-truth"));

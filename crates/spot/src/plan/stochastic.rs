@@ -1,0 +1,226 @@
+//! The best layout when the coming changes are known by their chances alone.
+//!
+//! A Markov decision process: state = (machines, layout), each interval loses k and gains g machines with the chances of an
+//! [`Outlook`], and a layout is chosen before the draw (no notice) or after it (notice at the event). With R_r(c, a) the samples of an
+//! interval that changes from layout c to a when r working machines of c were lost,
+//!
+//! ```text
+//! after the draw:  V_h(m, c) = E_{m', r} [ max_{a fits m'} R_r(c, a) + V_{h-1}(m', a) ]
+//! before it:       V_h(m, c) = max_a E_{m', r} [ R_r(c, a') + V_{h-1}(m', a') ],   a' = a adapted to m'
+//! ```
+//!
+//! V is worked out when the outlook has changed and looked up in between. What a machine's loss costs depends on the losses among the
+//! working machines alone, so R_r is worked out once for each r and not for each number of machines. A migration that outlasts
+//! its interval counts as negative training in V; the first step of a decision is priced exactly.
+
+mod space;
+
+use super::Prices;
+use crate::account::{Standing, adapt, total_ms};
+use crate::cost::Step;
+use crate::forecast::Outlook;
+use crate::{Interval, Layout};
+use space::{Hits, Space};
+
+/// So many intervals after the certain ones have chances of their own; later ones share one outlook.
+const NEAR: usize = 2;
+/// Chances below this are left out of V.
+const NEGLIGIBLE: f64 = 1e-4;
+
+/// When a layout is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Before it is known what the interval brings.
+    BeforeDraw,
+    /// After.
+    AfterDraw,
+}
+
+/// The states considered, and V of the far future.
+#[derive(Clone, Debug)]
+struct Solved {
+    /// The chances V was worked out for.
+    outlook: Outlook,
+    space: Space,
+    /// `far[h]`: samples in h intervals with the chances of `outlook`, of every state.
+    far: Vec<Vec<f64>>,
+}
+
+/// Plans with chances.
+#[derive(Clone, Debug)]
+pub struct Stochastic<'a> {
+    prices: Prices<'a>,
+    interval_s: f64,
+    horizon: usize,
+    timing: Timing,
+    hits: Hits,
+    solved: Option<Solved>,
+    /// V of the interval after the certain ones.
+    near: Vec<f64>,
+}
+
+/// A candidate and what is expected of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The layout.
+    pub layout: Layout,
+    /// Samples expected over the horizon.
+    pub samples: f64,
+}
+
+impl<'a> Stochastic<'a> {
+    /// A planner for intervals of `interval_s` seconds that looks `horizon` of them ahead (at least 4).
+    pub fn new(prices: Prices<'a>, interval_s: f64, horizon: usize, timing: Timing) -> Stochastic<'a> {
+        let horizon = horizon.max(NEAR + 2);
+        Stochastic {
+            prices,
+            interval_s,
+            horizon,
+            timing,
+            hits: Hits::default(),
+            solved: None,
+            near: Vec::new(),
+        }
+    }
+
+    /// Every layout worth a thought for the next interval, best first; never empty.
+    ///
+    /// `certain` are the coming intervals that are known: none before the draw, one or two after it. `outlooks` are the
+    /// chances of those that follow; the last one stands for all later ones. `outlooks` is not empty.
+    pub fn candidates(
+        &mut self,
+        standing: Standing,
+        machines: u32,
+        certain: &[Interval],
+        outlooks: &[Outlook],
+    ) -> Vec<Candidate> {
+        let known = certain.last().map_or(machines, Interval::after);
+        let far = &outlooks[outlooks.len() - 1];
+        self.solve_far(known, standing.layout, far);
+        let mut all = match certain {
+            [] => {
+                self.solve_near(&outlooks[1..], self.horizon - 1);
+                self.before_draw(standing, machines, &outlooks[0])
+            }
+            [first, more @ ..] => {
+                self.solve_near(outlooks, self.horizon - certain.len());
+                self.after_draw(standing, *first, more)
+            }
+        };
+        all.sort_by(|a, b| b.samples.total_cmp(&a.samples));
+        all
+    }
+
+    /// Samples of the first interval, exactly priced.
+    fn reward(&mut self, standing: Standing, machines: u32, lost: u32, to: Layout) -> f64 {
+        let (from, number) = (self.prices.index(standing.layout), self.prices.index(to));
+        let cost_ms = self.prices.of(machines, lost, from)[number];
+        let step = Step { machines, lost, from: standing.layout, to };
+        let total = total_ms(self.prices.costs(), standing.owed_ms, to, cost_ms, step.change());
+        self.prices.rate(number) * (self.interval_s - total / 1000.0)
+    }
+
+    fn before_draw(&mut self, standing: Standing, machines: u32, next: &Outlook) -> Vec<Candidate> {
+        let highest = self.solved.as_ref().map_or(machines, |solved| solved.space.highest);
+        let draws = draws(next, machines, highest);
+        let each = self.actions(highest).into_iter().map(|wanted| {
+            let mut samples = 0.0;
+            for &(chance, lost, after) in &draws {
+                let to = adapt(self.prices.costs(), wanted, after);
+                samples += chance * (self.reward(standing, machines, lost, to) + self.value(after, to));
+            }
+            Candidate { layout: wanted, samples }
+        });
+        each.collect()
+    }
+
+    fn after_draw(&mut self, standing: Standing, first: Interval, more: &[Interval]) -> Vec<Candidate> {
+        let each = self.actions(first.after()).into_iter().map(|to| {
+            let mut samples = self.reward(standing, first.before, first.removed, to);
+            let standing = Standing { layout: to, owed_ms: 0.0 };
+            samples += match more.split_first() {
+                None => self.value(first.after(), to),
+                Some((second, more)) => {
+                    let best = self.after_draw(standing, *second, more).into_iter().map(|then| then.samples);
+                    best.fold(f64::NEG_INFINITY, f64::max)
+                }
+            };
+            Candidate { layout: to, samples }
+        });
+        each.collect()
+    }
+
+    /// Layouts considered that fit on `machines`; idle if none does.
+    fn actions(&self, machines: u32) -> Vec<Layout> {
+        let Some(solved) = &self.solved else { return vec![Layout::IDLE] };
+        let fitting = solved.space.fitting(&self.prices, machines);
+        fitting.map(|place| self.prices.layouts()[solved.space.layouts[place]]).collect()
+    }
+
+    /// V of the interval after the certain ones; of the nearest state that was worked out.
+    fn value(&self, machines: u32, layout: Layout) -> f64 {
+        let Some(solved) = &self.solved else { return 0.0 };
+        let state = solved.space.state(machines, self.prices.index(layout));
+        state.map_or(0.0, |state| self.near[state])
+    }
+
+    /// Works out V of the far future if the last one does not serve.
+    fn solve_far(&mut self, machines: u32, present: Layout, outlook: &Outlook) {
+        let number = self.prices.index(present);
+        let serves = |solved: &Solved| {
+            let space = &solved.space;
+            (space.lowest == 0 || space.lowest + 6 <= machines)
+                && machines + 4 <= space.highest
+                && space.layouts.contains(&number)
+                && distance(&solved.outlook, outlook) < 0.02
+        };
+        if self.solved.as_ref().is_some_and(serves) {
+            return;
+        }
+        let space = Space::new(&mut self.prices, self.interval_s, machines, present);
+        let mut far = vec![vec![0.0; space.states()]];
+        let outcomes = space.outcomes(&self.prices, &mut self.hits, outlook);
+        for h in 0..self.horizon {
+            far.push(space.before(&self.prices, self.timing, &outcomes, &far[h]));
+        }
+        self.solved = Some(Solved { outlook: outlook.clone(), space, far });
+    }
+
+    /// Works out V with `horizon` intervals to go, the first of them with chances of their own.
+    fn solve_near(&mut self, outlooks: &[Outlook], horizon: usize) {
+        let Some(solved) = &self.solved else { return };
+        let near = &outlooks[..outlooks.len().min(NEAR)];
+        let mut values = solved.far[horizon - near.len()].clone();
+        for outlook in near.iter().rev() {
+            let outcomes = solved.space.outcomes(&self.prices, &mut self.hits, outlook);
+            values = solved.space.before(&self.prices, self.timing, &outcomes, &values);
+        }
+        self.near = values;
+    }
+}
+
+/// Total variation between two outlooks: losses plus gains.
+fn distance(a: &Outlook, b: &Outlook) -> f64 {
+    let apart = |a: &[f64], b: &[f64]| -> f64 {
+        let at = |chances: &[f64], k: usize| chances.get(k).copied().unwrap_or(0.0);
+        (0..a.len().max(b.len())).map(|k| (at(a, k) - at(b, k)).abs()).sum::<f64>() / 2.0
+    };
+    apart(&a.lost, &b.lost) + apart(&a.gained, &b.gained)
+}
+
+/// What an interval may bring to `machines`: (chance, lost, machines after); nothing goes above `highest`.
+fn draws(outlook: &Outlook, machines: u32, highest: u32) -> Vec<(f64, u32, u32)> {
+    let mut all = Vec::new();
+    for (lost, &lose) in outlook.lost.iter().enumerate() {
+        for (gained, &gain) in outlook.gained.iter().enumerate() {
+            let chance = lose * gain;
+            if chance >= NEGLIGIBLE {
+                let lost = (lost as u32).min(machines);
+                all.push((chance, lost, (machines - lost + gained as u32).min(highest.max(machines))));
+            }
+        }
+    }
+    let total: f64 = all.iter().map(|draw| draw.0).sum();
+    all.iter_mut().for_each(|draw| draw.0 /= total);
+    all
+}
