@@ -9,6 +9,7 @@ mod planned;
 
 use crate::account::Standing;
 use crate::cost::CostModel;
+use crate::forecast::{Kind, Settings};
 use crate::{Error, Interval, Layout, Result};
 pub use chances::Chances;
 pub use planned::{BestNow, Planned};
@@ -133,22 +134,27 @@ pub const POLICIES: [PolicyName; 9] = [
 ];
 
 /// Makes the decider of a policy's name; none for those that are not deciders.
+///
+/// # Errors
+/// Those of the forecasters' settings.
 pub fn decider<'a>(
     word: &str,
     costs: &'a CostModel,
     interval_s: f64,
     notice: Notice,
-) -> Option<Box<dyn Decider + 'a>> {
-    let planned = |forecast: &str, hysteresis_s: f64| {
-        let made = Planned::new(forecast, costs, interval_s, hysteresis_s)?;
-        Some(Box::new(made) as Box<dyn Decider + 'a>)
+) -> Result<Option<Box<dyn Decider + 'a>>> {
+    let lowest = costs.profile().fewest_machines();
+    let forecaster = |name: &str| Kind::named(name)?.make(&Settings { lowest, ..Settings::default() });
+    let planned = |name: &str, hysteresis_s: f64| {
+        let planned = Planned::new(forecaster(name)?, costs, interval_s, hysteresis_s);
+        Ok(Some(Box::new(planned) as Box<dyn Decider + 'a>))
     };
     match word {
-        "reactive-live" => Some(Box::new(BestNow::new(costs))),
+        "reactive-live" => Ok(Some(Box::new(BestNow::new(costs)))),
         "parcae" => planned("parcae", 0.0),
         "persistence" => planned("persistence", 0.0),
         "persistence+hysteresis" => planned("persistence", 15.0),
-        "dunlin" => Some(Box::new(Chances::new(costs, interval_s, notice))),
-        _ => None,
+        "dunlin" => Ok(Some(Box::new(Chances::new(forecaster("hazard")?, costs, interval_s, notice)))),
+        _ => Ok(None),
     }
 }

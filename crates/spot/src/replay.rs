@@ -71,7 +71,7 @@ pub fn replay(policy: &str, trace: &Availability, costs: &CostModel, notice: Not
         "ideal" => ideal(trace, costs, interval_s),
         "reactive" => reactive(trace, costs, interval_s),
         "parcae-truth" => with_truth(trace, costs, interval_s),
-        word => decided(word, trace, costs, interval_s, notice),
+        word => decided(word, trace, costs, interval_s, notice)?,
     };
     Ok(summary(known.word, turns, costs, interval_s))
 }
@@ -83,8 +83,8 @@ fn decided(
     costs: &CostModel,
     interval_s: f64,
     notice: Notice,
-) -> Vec<Turn> {
-    let Some(mut decider) = policy::decider(word, costs, interval_s, notice) else { return Vec::new() };
+) -> Result<Vec<Turn>> {
+    let Some(mut decider) = policy::decider(word, costs, interval_s, notice)? else { return Ok(Vec::new()) };
     let mut account = Account::new(costs, interval_s);
     let mut observed = 0;
     let each = trace.intervals.iter().enumerate().map(|(now, &interval)| {
@@ -99,7 +99,7 @@ fn decided(
         let Decision { layout, why, forecast } = decider.decide(account.standing(), sight);
         Turn { interval, spent: account.migrate(interval, layout), why, forecast }
     });
-    each.collect()
+    Ok(each.collect())
 }
 
 /// The published planner on the true future, 12 intervals of it.

@@ -4,7 +4,7 @@ use super::{Decider, Decision, Sight};
 use crate::Interval;
 use crate::account::{Standing, adapt};
 use crate::cost::CostModel;
-use crate::forecast::{self, Forecaster};
+use crate::forecast::Forecaster;
 use crate::plan::Planner;
 
 /// Intervals the plan looks ahead; the published plans come closest to 12.
@@ -20,15 +20,14 @@ pub struct Planned<'a> {
 }
 
 impl<'a> Planned<'a> {
-    /// With the forecaster of that name; none if there is no such.
+    /// Along the path of `forecaster`; a change must gain `hysteresis_s` seconds of training.
     pub fn new(
-        forecast: &str,
+        forecaster: Box<dyn Forecaster>,
         costs: &'a CostModel,
         interval_s: f64,
         hysteresis_s: f64,
-    ) -> Option<Planned<'a>> {
-        let forecaster = forecast::named(forecast, costs.profile().fewest_machines())?;
-        Some(Planned { forecaster, planner: Planner::new(costs, interval_s), costs, hysteresis_s })
+    ) -> Planned<'a> {
+        Planned { forecaster, planner: Planner::new(costs, interval_s), costs, hysteresis_s }
     }
 }
 
