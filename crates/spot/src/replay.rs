@@ -53,6 +53,17 @@ pub struct Replay {
     pub turns: Vec<Turn>,
 }
 
+impl Replay {
+    /// Samples per second of some of the intervals; 0 for none.
+    pub fn rate(&self, intervals: std::ops::Range<usize>) -> f64 {
+        let seconds = |spent: &Spent| spent.useful_s + spent.redone_s + spent.migrating_s + spent.idle_s;
+        let turns = self.turns.get(intervals).unwrap_or(&[]);
+        let total: f64 = turns.iter().map(|turn| seconds(&turn.spent)).sum();
+        let samples: f64 = turns.iter().map(|turn| turn.spent.samples).sum();
+        if total > 0.0 { samples / total } else { 0.0 }
+    }
+}
+
 /// Replays `policy` on `trace`.
 ///
 /// # Errors

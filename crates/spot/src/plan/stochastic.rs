@@ -23,7 +23,7 @@ use crate::{Interval, Layout};
 use space::{Hits, Space};
 
 /// So many intervals after the certain ones have chances of their own; later ones share one outlook.
-const NEAR: usize = 2;
+const NEAR: usize = 1;
 /// Chances below this are left out of V.
 const NEGLIGIBLE: f64 = 1e-4;
 
@@ -99,11 +99,11 @@ impl<'a> Stochastic<'a> {
         self.solve_far(known, standing.layout, far);
         let mut all = match certain {
             [] => {
-                self.solve_near(&outlooks[1..], self.horizon - 1);
+                self.solve_near(&outlooks[1..], self.horizon - 1, machines, 1);
                 self.before_draw(standing, machines, &outlooks[0])
             }
             [first, more @ ..] => {
-                self.solve_near(outlooks, self.horizon - certain.len());
+                self.solve_near(outlooks, self.horizon - certain.len(), known, 0);
                 self.after_draw(standing, *first, more)
             }
         };
@@ -123,7 +123,7 @@ impl<'a> Stochastic<'a> {
     fn before_draw(&mut self, standing: Standing, machines: u32, next: &Outlook) -> Vec<Candidate> {
         let highest = self.solved.as_ref().map_or(machines, |solved| solved.space.highest);
         let draws = draws(next, machines, highest);
-        let each = self.actions(highest).into_iter().map(|wanted| {
+        let each = self.actions(highest, standing.layout).into_iter().map(|wanted| {
             let mut samples = 0.0;
             for &(chance, lost, after) in &draws {
                 let to = adapt(self.prices.costs(), wanted, after);
@@ -135,7 +135,8 @@ impl<'a> Stochastic<'a> {
     }
 
     fn after_draw(&mut self, standing: Standing, first: Interval, more: &[Interval]) -> Vec<Candidate> {
-        let each = self.actions(first.after()).into_iter().map(|to| {
+        let kept = adapt(self.prices.costs(), standing.layout, first.after());
+        let each = self.actions(first.after(), kept).into_iter().map(|to| {
             let mut samples = self.reward(standing, first.before, first.removed, to);
             let standing = Standing { layout: to, owed_ms: 0.0 };
             samples += match more.split_first() {
@@ -150,11 +151,16 @@ impl<'a> Stochastic<'a> {
         each.collect()
     }
 
-    /// Layouts considered that fit on `machines`; idle if none does.
-    fn actions(&self, machines: u32) -> Vec<Layout> {
+    /// Layouts worth choosing on `machines`, and the one kept; idle if none fits.
+    fn actions(&self, machines: u32, kept: Layout) -> Vec<Layout> {
         let Some(solved) = &self.solved else { return vec![Layout::IDLE] };
         let fitting = solved.space.fitting(&self.prices, machines);
-        fitting.map(|place| self.prices.layouts()[solved.space.layouts[place]]).collect()
+        let mut actions: Vec<Layout> =
+            fitting.iter().map(|&place| self.prices.layouts()[solved.space.layouts[place]]).collect();
+        if !kept.is_idle() && !actions.contains(&kept) {
+            actions.push(kept);
+        }
+        actions
     }
 
     /// V of the interval after the certain ones; of the nearest state that was worked out.
@@ -172,28 +178,30 @@ impl<'a> Stochastic<'a> {
             (space.lowest == 0 || space.lowest + 6 <= machines)
                 && machines + 4 <= space.highest
                 && space.layouts.contains(&number)
-                && distance(&solved.outlook, outlook) < 0.02
+                && distance(&solved.outlook, outlook) < 0.05
         };
         if self.solved.as_ref().is_some_and(serves) {
             return;
         }
         let space = Space::new(&mut self.prices, self.interval_s, machines, present);
         let mut far = vec![vec![0.0; space.states()]];
-        let outcomes = space.outcomes(&self.prices, &mut self.hits, outlook);
+        let coming = space.coming(&self.prices, &mut self.hits, outlook, self.timing, space.all());
         for h in 0..self.horizon {
-            far.push(space.before(&self.prices, self.timing, &outcomes, &far[h]));
+            far.push(space.before(&self.prices, self.timing, &coming, &far[h]));
         }
         self.solved = Some(Solved { outlook: outlook.clone(), space, far });
     }
 
-    /// Works out V with `horizon` intervals to go, the first of them with chances of their own.
-    fn solve_near(&mut self, outlooks: &[Outlook], horizon: usize) {
+    /// Works out V with `horizon` intervals to go, the first of them with chances of their own, for about the numbers of machines
+    /// that there may be `unknown` intervals after there were `machines`.
+    fn solve_near(&mut self, outlooks: &[Outlook], horizon: usize, machines: u32, unknown: usize) {
         let Some(solved) = &self.solved else { return };
         let near = &outlooks[..outlooks.len().min(NEAR)];
         let mut values = solved.far[horizon - near.len()].clone();
-        for outlook in near.iter().rev() {
-            let outcomes = solved.space.outcomes(&self.prices, &mut self.hits, outlook);
-            values = solved.space.before(&self.prices, self.timing, &outcomes, &values);
+        for (ahead, outlook) in near.iter().enumerate().rev() {
+            let among = solved.space.around(machines, ahead + unknown);
+            let coming = solved.space.coming(&self.prices, &mut self.hits, outlook, self.timing, among);
+            values = solved.space.before(&self.prices, self.timing, &coming, &values);
         }
         self.near = values;
     }

@@ -7,16 +7,19 @@ use crate::chance::Chances;
 use crate::forecast::Outlook;
 use crate::plan::Prices;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 /// Losses among working machines beyond this are priced as this many.
 const MOST_LOST: u32 = 8;
 /// Numbers of machines considered around the present one.
 const BELOW: u32 = 16;
 const ABOVE: u32 = 8;
+/// Machines that may come or go in one interval, as far as V of the near future is concerned.
+const SWING: u32 = 8;
 /// With more layouts than this only those worth a thought are considered.
 const MANY_LAYOUTS: usize = 80;
 /// A layout is worth a thought if it trains at least this share of the best that needs no more machines.
-const NEAR_BEST: f64 = 0.95;
+const NEAR_BEST: f64 = 0.9;
 
 /// Chances that r of k victims among m machines are among the w working ones, each worked out once.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +49,17 @@ pub(super) struct Outcome {
     row: usize,
 }
 
+/// What the interval may bring, worked out for every state.
+#[derive(Clone, Debug)]
+pub(super) struct Coming {
+    /// `outcomes[state]`.
+    outcomes: Vec<Vec<Outcome>>,
+    /// `rows[row]`: where the machines go from there, with chances.
+    rows: Vec<Vec<(f64, usize)>>,
+    /// Before the draw, `rewards[state * actions + i]`: the mean of R_r(c, a') for action i.
+    rewards: Vec<f64>,
+}
+
 /// States: (row of machines, place of a layout), numbered `row * layouts + place`.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
@@ -53,6 +67,8 @@ pub(super) struct Space {
     pub(super) highest: u32,
     /// Layouts considered, by their numbers in `Prices`, by machines; idle is at place 0.
     pub(super) layouts: Vec<usize>,
+    /// Places of the layouts worth choosing, by machines; others are only what those shrink to. Not idle's, unless nothing else is there.
+    actions: Vec<usize>,
     /// `rewards[r][c * layouts + a]`: R_r(c, a).
     rewards: Vec<Vec<f64>>,
     /// `adapted[row * layouts + a]`: what becomes of layout a.
@@ -72,7 +88,8 @@ impl Space {
             layouts.iter().map(become_of).collect::<Vec<usize>>()
         };
         let adapted = (lowest..=highest).flat_map(row).collect();
-        Space { lowest, highest, layouts, rewards, adapted }
+        let actions = worth_choosing(prices, &layouts);
+        Space { lowest, highest, layouts, actions, rewards, adapted }
     }
 
     pub(super) fn states(&self) -> usize {
@@ -89,28 +106,85 @@ impl Space {
         (machines.clamp(self.lowest, self.highest) - self.lowest) as usize
     }
 
-    /// Places of the layouts that fit; idle's if none does.
-    pub(super) fn fitting(&self, prices: &Prices<'_>, machines: u32) -> std::ops::Range<usize> {
-        let end = self.layouts.partition_point(|&number| prices.layouts()[number].machines() <= machines);
-        if end <= 1 { 0..1 } else { 1..end }
+    /// Places of the layouts worth choosing that fit; idle's if none does.
+    pub(super) fn fitting(&self, prices: &Prices<'_>, machines: u32) -> &[usize] {
+        let fits = |&place: &usize| prices.layouts()[self.layouts[place]].machines() <= machines;
+        let end = self.actions.partition_point(fits);
+        if end == 0 { &[0] } else { &self.actions[..end] }
     }
 
-    /// What may come of every state.
-    pub(super) fn outcomes(
+    /// Numbers of machines that are likely `intervals` after there were `machines`.
+    pub(super) fn around(&self, machines: u32, intervals: usize) -> RangeInclusive<u32> {
+        let swing = SWING * intervals as u32;
+        let machines = machines.clamp(self.lowest, self.highest);
+        machines.saturating_sub(swing)..=machines + swing
+    }
+
+    /// All numbers of machines considered.
+    pub(super) fn all(&self) -> RangeInclusive<u32> {
+        self.lowest..=self.highest
+    }
+
+    /// What the interval may bring to the states of `among` these numbers of machines; to the others nothing, and
+    /// their V is 0.
+    pub(super) fn coming(
         &self,
         prices: &Prices<'_>,
         hits: &mut Hits,
         outlook: &Outlook,
-    ) -> Vec<Vec<Outcome>> {
-        let mut all = Vec::with_capacity(self.states());
+        timing: Timing,
+        among: RangeInclusive<u32>,
+    ) -> Coming {
+        let (mut outcomes, mut rows) = (Vec::with_capacity(self.states()), Vec::new());
         for machines in self.lowest..=self.highest {
+            if !among.contains(&machines) {
+                rows.push(Vec::new());
+                outcomes.resize(outcomes.len() + self.layouts.len(), Vec::new());
+                continue;
+            }
             let draws = draws(outlook, machines, self.highest);
+            rows.push(draws.iter().map(|&(chance, _, after)| (chance, self.row(after))).collect());
             for &number in &self.layouts {
                 let working = prices.layouts()[number].machines().min(machines);
-                all.push(self.outcomes_of(prices, hits, &draws, machines, working));
+                outcomes.push(self.outcomes_of(prices, hits, &draws, machines, working));
             }
         }
-        all
+        let mut coming = Coming { outcomes, rows, rewards: Vec::new() };
+        if timing == Timing::BeforeDraw {
+            coming.rewards = self.mean_rewards(prices, &coming.outcomes);
+        }
+        coming
+    }
+
+    /// The mean of R_r(c, a') over the outcomes of every state, for every action.
+    fn mean_rewards(&self, prices: &Prices<'_>, outcomes: &[Vec<Outcome>]) -> Vec<f64> {
+        let count = self.layouts.len();
+        let mut means = Vec::with_capacity(outcomes.len() * self.actions.len());
+        for (state, outcomes) in outcomes.iter().enumerate() {
+            if outcomes.is_empty() {
+                means.resize(means.len() + self.actions.len(), 0.0);
+                continue;
+            }
+            let c = state % count;
+            let fewest = outcomes.iter().map(|outcome| outcome.row).min().unwrap_or(0) as u32 + self.lowest;
+            let mut chances = vec![0.0; self.rewards.len()]; // of r losses among the working machines
+            outcomes.iter().for_each(|outcome| chances[outcome.hit] += outcome.chance);
+            means.extend(self.actions.iter().map(|&a| -> f64 {
+                if prices.layouts()[self.layouts[a]].machines() <= fewest {
+                    return chances
+                        .iter()
+                        .zip(&self.rewards)
+                        .map(|(chance, of)| chance * of[c * count + a])
+                        .sum();
+                }
+                let reward = |outcome: &Outcome| {
+                    let a = self.adapted[outcome.row * count + a];
+                    outcome.chance * self.rewards[outcome.hit][c * count + a]
+                };
+                outcomes.iter().map(reward).sum()
+            }));
+        }
+        means
     }
 
     fn outcomes_of(
@@ -138,16 +212,16 @@ impl Space {
         &self,
         prices: &Prices<'_>,
         timing: Timing,
-        outcomes: &[Vec<Outcome>],
+        coming: &Coming,
         values: &[f64],
     ) -> Vec<f64> {
         match timing {
-            Timing::AfterDraw => self.choose_after(prices, outcomes, values),
-            Timing::BeforeDraw => self.choose_before(outcomes, values),
+            Timing::AfterDraw => self.choose_after(prices, coming, values),
+            Timing::BeforeDraw => self.choose_before(coming, values),
         }
     }
 
-    fn choose_after(&self, prices: &Prices<'_>, outcomes: &[Vec<Outcome>], values: &[f64]) -> Vec<f64> {
+    fn choose_after(&self, prices: &Prices<'_>, coming: &Coming, values: &[f64]) -> Vec<f64> {
         let count = self.layouts.len();
         // best[r][row * count + c]: the maximum over a of R_r(c, a) + V(row, a)
         let best_of = |rewards: &Vec<f64>| {
@@ -156,8 +230,9 @@ impl Space {
                 let row = &values[self.row(machines) * count..][..count];
                 let fit = self.fitting(prices, machines);
                 for c in 0..count {
-                    let rewards = &rewards[c * count..][fit.clone()];
-                    let options = rewards.iter().zip(&row[fit.clone()]).map(|(reward, value)| reward + value);
+                    let rewards = &rewards[c * count..][..count];
+                    let kept = if self.adapted[self.row(machines) * count + c] == c { c } else { fit[0] };
+                    let options = fit.iter().chain([&kept]).map(|&a| rewards[a] + row[a]);
                     best.push(options.fold(f64::NEG_INFINITY, f64::max));
                 }
             }
@@ -168,29 +243,28 @@ impl Space {
             let c = state % count;
             outcomes.iter().map(|outcome| outcome.chance * best[outcome.hit][outcome.row * count + c]).sum()
         };
-        outcomes.iter().enumerate().map(value).collect()
+        coming.outcomes.iter().enumerate().map(value).collect()
     }
 
-    fn choose_before(&self, outcomes: &[Vec<Outcome>], values: &[f64]) -> Vec<f64> {
-        let count = self.layouts.len();
-        // after[row * count + wanted]: V of what becomes of the wanted layout
-        let after: Vec<f64> =
-            self.adapted.iter().enumerate().map(|(state, a)| values[state / count * count + a]).collect();
-        let mut sums = vec![0.0; count];
-        let value = |(state, outcomes): (usize, &Vec<Outcome>)| -> f64 {
-            let c = state % count;
-            sums.fill(0.0);
-            for outcome in outcomes {
-                let rewards = &self.rewards[outcome.hit][c * count..][..count];
-                let (row, adapted) =
-                    (&after[outcome.row * count..][..count], &self.adapted[outcome.row * count..][..count]);
-                for (sum, (value, &a)) in sums.iter_mut().zip(row.iter().zip(adapted)) {
-                    *sum += outcome.chance * (rewards[a] + value);
-                }
-            }
-            sums.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    /// What comes after does not depend on the layout before, what the interval trains not on what comes after: both are
+    /// summed apart.
+    fn choose_before(&self, coming: &Coming, values: &[f64]) -> Vec<f64> {
+        let (count, actions) = (self.layouts.len(), self.actions.len());
+        let mut after = Vec::with_capacity(coming.rows.len() * actions);
+        for rows in &coming.rows {
+            after.extend(self.actions.iter().map(|&a| -> f64 {
+                let value = |&(chance, row): &(f64, usize)| {
+                    chance * values[row * count + self.adapted[row * count + a]]
+                };
+                rows.iter().map(value).sum()
+            }));
+        }
+        let value = |state: usize| {
+            let (now, then) =
+                (&coming.rewards[state * actions..][..actions], &after[state / count * actions..][..actions]);
+            now.iter().zip(then).map(|(now, then)| now + then).fold(f64::NEG_INFINITY, f64::max)
         };
-        outcomes.iter().enumerate().map(value).collect()
+        (0..coming.outcomes.len()).map(value).collect()
     }
 }
 
@@ -208,29 +282,36 @@ fn rewards(prices: &mut Prices<'_>, interval_s: f64, layouts: &[usize]) -> Vec<V
     (0..=MOST_LOST).map(of).collect()
 }
 
-/// Idle; all layouts if they are few; else those that no layout of fewer machines beats, and what they may shrink to.
+/// Idle; all layouts if they are few; else those worth choosing, the present one, and what they may shrink to.
 fn worth_a_thought(prices: &Prices<'_>, lowest: u32, highest: u32, present: Layout) -> Vec<usize> {
     let all: Vec<usize> = prices.fitting(highest).filter(|&number| number > 0).collect();
-    let mut worth: Vec<usize> = if all.len() <= MANY_LAYOUTS {
-        all
-    } else {
-        let floor = prices.rate(prices.index(prices.costs().profile().best(lowest))) * 0.8;
-        let mut best: f64 = floor;
-        let near_best = all.into_iter().filter(|&number| {
-            best = best.max(prices.rate(number));
-            prices.rate(number) >= NEAR_BEST * best
-        });
-        let mut worth: Vec<usize> = near_best.collect();
+    let mut worth = all.clone();
+    if all.len() > MANY_LAYOUTS {
+        let floor = 0.8 * prices.rate(prices.index(prices.costs().profile().best(lowest)));
+        let near = near_best(prices, all.into_iter()).filter(|&number| prices.rate(number) >= floor);
+        let layouts: Vec<Layout> = near.map(|number| prices.layouts()[number]).chain([present]).collect();
         let shrunk =
-            worth.iter().map(|&number| prices.layouts()[number]).chain([present]).flat_map(|layout| {
-                (lowest..=highest).map(move |machines| adapt(prices.costs(), layout, machines))
-            });
-        let shrunk: Vec<usize> = shrunk.map(|layout| prices.index(layout)).collect();
-        worth.extend(shrunk);
-        worth
-    };
-    worth.push(0);
+            |layout: Layout| (lowest..=highest).map(move |machines| adapt(prices.costs(), layout, machines));
+        worth = layouts.into_iter().flat_map(shrunk).map(|layout| prices.index(layout)).collect();
+    }
+    worth.extend([0, prices.index(present)]);
     worth.sort_unstable();
     worth.dedup();
     worth
+}
+
+/// Places of the layouts worth choosing; idle's alone if there is none.
+fn worth_choosing(prices: &Prices<'_>, layouts: &[usize]) -> Vec<usize> {
+    let near = near_best(prices, layouts.iter().copied().filter(|&number| number > 0));
+    let places: Vec<usize> = near.filter_map(|number| layouts.binary_search(&number).ok()).collect();
+    if places.is_empty() { vec![0] } else { places }
+}
+
+/// Of layouts by machines, those that train nearly as much as the best that needs no more machines.
+fn near_best(prices: &Prices<'_>, numbers: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
+    let mut best: f64 = 0.0;
+    numbers.filter(move |&number| {
+        best = best.max(prices.rate(number));
+        prices.rate(number) >= NEAR_BEST * best
+    })
 }
