@@ -12,6 +12,7 @@
 pub mod error;
 pub mod forecast;
 pub mod interval;
+pub mod pipeline;
 pub mod trace;
 
 pub use error::{Error, Result};
