@@ -6,6 +6,7 @@ mod demo;
 mod models;
 mod predict;
 mod show;
+mod spot;
 mod train;
 
 pub(crate) use train::TrainFlags;
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     Data(data::DataCommand),
     /// Train on the data that come with the program: a first look, in under half a minute
     Demo(demo::Demo),
+    /// Plan for machines that are taken away
+    #[command(subcommand)]
+    Spot(spot::Spot),
 }
 
 impl Command {
@@ -44,6 +48,7 @@ impl Command {
             Command::Models(command) => command.run(),
             Command::Data(command) => command.run(),
             Command::Demo(command) => command.run(),
+            Command::Spot(command) => command.run(),
         }
     }
 }

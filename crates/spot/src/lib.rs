@@ -19,6 +19,7 @@ pub mod plan;
 pub mod policy;
 pub mod profile;
 pub mod replay;
+pub mod pipeline;
 pub mod trace;
 
 pub use error::{Error, Result};
