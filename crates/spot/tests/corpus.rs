@@ -1,0 +1,53 @@
+//! The corpus of the fuzz target, and seeded mutations of it, through the reader: no bytes make it panic.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use dunlin_rng::{Stream, stream};
+use dunlin_spot::trace::{Content, ReadOptions, Statistics, read};
+use std::path::Path;
+
+fn feed(bytes: &[u8]) {
+    for options in [ReadOptions::default(), ReadOptions { interval_ms: Some(60_000), capacity: Some(40) }] {
+        let Ok(source) = read(bytes, "corpus", &options) else { continue };
+        for interval_ms in [420_000, 3_600_000] {
+            let Ok(availability) = source.availability(interval_ms) else { continue };
+            let facts = Statistics::of(&availability);
+            assert!(facts.time_average >= 0.0 && facts.lowest <= facts.highest, "{facts:?}");
+            if let Content::Events(trace) = &source.content {
+                let whole = trace.segment(0, trace.end_ms()).unwrap();
+                assert_eq!(whole.events(), trace.events());
+            }
+        }
+    }
+}
+
+fn mutate(rng: &mut Stream, bytes: &mut Vec<u8>) {
+    for _ in 0..1 + rng.below(5) {
+        let at = rng.below(bytes.len().max(1));
+        match rng.below(4) {
+            _ if bytes.is_empty() => bytes.push(rng.next() as u8),
+            0 => bytes[at] = rng.next() as u8,
+            1 => bytes[at] ^= 1 << rng.below(8),
+            2 => bytes.truncate(at),
+            _ => bytes.insert(at, b"\n\t ,:;\"-19.e\0\xff"[rng.below(14)]),
+        }
+    }
+}
+
+#[test]
+fn the_corpus_and_mutations_of_it_make_the_reader_not_panic() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/spottrace");
+    let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    names.sort();
+    assert!(names.len() >= 8, "{names:?}");
+    for (at, path) in names.iter().enumerate() {
+        let valid = std::fs::read(path).unwrap();
+        feed(&valid);
+        for seed in 0..500 {
+            let mut bytes = valid.clone();
+            mutate(&mut stream(seed, "corpus", &[at as u64]), &mut bytes);
+            let outcome = std::panic::catch_unwind(|| feed(&bytes));
+            assert!(outcome.is_ok(), "{}, seed {seed}: {bytes:?}", path.display());
+        }
+    }
+}
