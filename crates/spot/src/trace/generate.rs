@@ -17,6 +17,7 @@ mod zones;
 
 pub use bootstrap::Bootstrap;
 pub use diurnal::Diurnal;
+pub(crate) use draw::poisson;
 pub use simple::{Batched, Poisson};
 pub use zones::Zones;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 const MANY: f64 = 60.0;
 
 /// Poisson with mean `rate`; 0 for what is no positive number.
-pub(super) fn poisson(rng: &mut Stream, rate: f64) -> u32 {
+pub(crate) fn poisson(rng: &mut Stream, rate: f64) -> u32 {
     if rate.is_nan() || rate <= 0.0 {
         return 0;
     }
