@@ -15,11 +15,11 @@ pub mod cost;
 pub mod error;
 pub mod forecast;
 pub mod interval;
+pub mod pipeline;
 pub mod plan;
 pub mod policy;
 pub mod profile;
 pub mod replay;
-pub mod pipeline;
 pub mod trace;
 
 pub use error::{Error, Result};
