@@ -33,7 +33,6 @@ pub(crate) enum Command {
     /// Train on the data that come with the program: a first look, in under half a minute
     Demo(demo::Demo),
     /// Plan for machines that are taken away
-    #[command(subcommand)]
     Spot(spot::Spot),
 }
 

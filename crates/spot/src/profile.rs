@@ -5,6 +5,7 @@
 //! [`Profile::parse`]. Tables are kept as measured, with their quirks (a bigger layout may be slower).
 
 mod parts;
+mod table;
 
 use crate::{Error, Layout, Result};
 pub use parts::{Allowed, Costs, Dollars, Groups, Layers, Network};
@@ -26,7 +27,7 @@ pub const MAX_MACHINES: u32 = 4096;
 const MAX_LAYERS: usize = 100_000;
 
 /// The file, before it is checked.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     name: String,
@@ -119,6 +120,21 @@ impl Profile {
         let file: File =
             serde_json::from_str(text).map_err(|error| Error::data(format!("profile {place}: {error}")))?;
         Profile::check(file, text).map_err(|what| Error::data(format!("profile {place}: {what}")))
+    }
+
+    /// Reads a profile in either form: JSON ([`Profile::parse`]) or the table of `dunlin spot profile --csv`, whose costs, layers
+    /// and prices are those of the built-in profile of that model if there is one (`model` says which rows to take), else the
+    /// default costs and states of no size.
+    ///
+    /// # Errors
+    /// As [`Profile::parse`]; a row that is no row, with its line.
+    pub fn read(text: &str, place: &str, model: Option<&str>) -> Result<Profile> {
+        if text.trim_start().starts_with('{') {
+            return Profile::parse(text, place);
+        }
+        table::parse(text, model)
+            .and_then(|file| Profile::check(file, text))
+            .map_err(|what| Error::data(format!("profile {place}: {what}")))
     }
 
     fn check(file: File, text: &str) -> std::result::Result<Profile, String> {

@@ -44,6 +44,22 @@ impl Availability {
         Availability { interval_ms, intervals: intervals.collect() }
     }
 
+    /// The same without the first loss that goes below `fewest` machines, once so many were there; later numbers are as
+    /// much higher.
+    pub fn without_first_fall_below(&self, fewest: u32) -> Availability {
+        let (mut reached, mut kept) = (false, 0);
+        let each = self.intervals.iter().map(|interval| {
+            let mut interval = Interval { before: interval.before + kept, ..*interval };
+            reached |= interval.before >= fewest;
+            if reached && kept == 0 && interval.after() < fewest {
+                kept = (fewest - interval.after()).min(interval.removed);
+                interval.removed -= kept;
+            }
+            interval
+        });
+        Availability { interval_ms: self.interval_ms, intervals: each.collect() }
+    }
+
     /// Machines at the end of every interval.
     pub fn counts(&self) -> Vec<u32> {
         self.intervals.iter().map(Interval::after).collect()

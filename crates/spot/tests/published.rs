@@ -1,6 +1,6 @@
 //! The published plans and the published price list against the reference table of their replay.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use dunlin_spot::account::Account;
 use dunlin_spot::cost::{Change, CostModel};

@@ -45,6 +45,10 @@ impl Decider for Chances<'_> {
         let first = sight.certain.first().map_or(sight.machines, Interval::after);
         let kept = adapt(self.costs, standing.layout, first);
         let best = candidates[0];
+        if best.samples <= 0.0 && kept.is_idle() {
+            let why = format!("nothing fits on {} machines: waits", sight.known_machines());
+            return Decision { layout: Layout::IDLE, why, forecast: Vec::new() };
+        }
         let rate = self.costs.profile().samples_per_second(best.layout).max(f64::MIN_POSITIVE);
         let than = |other: Layout| candidates.iter().find(|candidate| candidate.layout == other);
         let why = match than(kept) {

@@ -65,6 +65,13 @@ pub struct Layers {
     parameters: f64,
 }
 
+impl Layers {
+    /// `count` layers of so many parameters.
+    pub(super) fn new(count: usize, parameters: f64) -> Layers {
+        Layers { count, parameters }
+    }
+}
+
 /// The parameters of every layer.
 pub(super) fn expand(runs: &[Layers], most: usize) -> std::result::Result<Vec<f64>, String> {
     let total = runs.iter().try_fold(0usize, |sum, run| sum.checked_add(run.count)).unwrap_or(usize::MAX);

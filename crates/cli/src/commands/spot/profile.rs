@@ -1,6 +1,6 @@
 //! `dunlin spot profile`: the throughput of every layout of a model, from the times of its layers.
 
-use super::refused;
+use super::told;
 use crate::commands::data::out;
 use dunlin::{Error, Result};
 use dunlin_spot::pipeline::{self, Cut, Entry, Fit, LayerTable, Measured, Recompute, Settings};
@@ -48,15 +48,15 @@ impl Profile {
     pub(crate) fn run(self) -> Result<()> {
         let table = self.table()?;
         let mut settings = Settings {
-            cut: Cut::from_word(&self.cut).map_err(refused)?,
-            recompute: Recompute::from_word(&self.recompute).map_err(refused)?,
+            cut: Cut::from_word(&self.cut).map_err(told)?,
+            recompute: Recompute::from_word(&self.recompute).map_err(told)?,
             compute_scale: self.compute_scale,
         };
         let fit = self.fit.as_ref().map(|path| fitted(&table, &settings, path)).transpose()?;
         if let Some(fit) = &fit {
             settings.compute_scale = fit.compute_scale;
         }
-        let entries = pipeline::profile(&table, &settings, self.machines).map_err(refused)?;
+        let entries = pipeline::profile(&table, &settings, self.machines).map_err(told)?;
         if self.csv {
             return out(&csv(&table, &entries));
         }
@@ -79,7 +79,7 @@ impl Profile {
                 LayerTable::read(open(Path::new(name), what)?, name)
             }
         };
-        read.map_err(refused)
+        read.map_err(told)
     }
 }
 
@@ -95,8 +95,8 @@ fn open(path: &Path, what: String) -> Result<BufReader<File>> {
 fn fitted(table: &LayerTable, settings: &Settings, path: &Path) -> Result<Fit> {
     let name = path.display().to_string();
     let file = open(path, format!("--fit {name}: no such file"))?;
-    let measured = Measured::read(file, &name, &table.model).map_err(refused)?;
-    pipeline::fit(table, settings, &measured).map_err(refused)
+    let measured = Measured::read(file, &name, &table.model).map_err(told)?;
+    pipeline::fit(table, settings, &measured).map_err(told)
 }
 
 fn csv(table: &LayerTable, entries: &[Entry]) -> String {

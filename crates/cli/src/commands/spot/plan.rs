@@ -1,0 +1,134 @@
+//! `dunlin spot plan`: one decision, and why.
+
+use super::{milliseconds, read_profile, told};
+use crate::commands::data::out;
+use dunlin::{Error, Result};
+use dunlin_spot::account::Standing;
+use dunlin_spot::cost::CostModel;
+use dunlin_spot::policy::{self, Notice, POLICIES, Sight};
+use dunlin_spot::profile::MAX_MACHINES;
+use dunlin_spot::trace::Availability;
+use dunlin_spot::{Interval, Layout};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dunlin spot plan --history 30,30,28 --model bert
+  dunlin spot plan --history 30,30,28 --model bert --layout 10x3 --policy persistence --json
+
+The history is the number of machines at the end of every interval, oldest first. With --notice at-event its last number is the
+interval to decide for.")]
+pub(crate) struct Plan {
+    /// Machines at the end of every interval, oldest first, with commas between them
+    #[arg(long, value_delimiter = ',', required = true)]
+    history: Vec<u32>,
+    /// A model that comes with the program: resnet152, vgg19, bert, gpt-1.5b, gpt-6.7b
+    #[arg(long)]
+    model: Option<String>,
+    /// A profile: JSON, or the table of `dunlin spot profile --csv`
+    #[arg(long, value_name = "FILE")]
+    profile: Option<String>,
+    /// The layout in force, DxP or idle [default: the fastest on the machines before the last number of the history]
+    #[arg(long)]
+    layout: Option<String>,
+    /// Who decides: dunlin, persistence, persistence+hysteresis, parcae, reactive-live
+    #[arg(long, default_value = "dunlin")]
+    policy: String,
+    /// What the policy sees: none, at-event, 25s
+    #[arg(long, default_value = "none")]
+    notice: String,
+    /// Seconds of an interval
+    #[arg(long, default_value_t = 60.0)]
+    interval: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    pub(crate) fn run(self) -> Result<()> {
+        let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
+        let costs = CostModel::new(&profile);
+        let notice = Notice::parse(&self.notice).map_err(told)?;
+        let interval_ms = milliseconds("--interval", self.interval)?;
+        if let Some(many) = self.history.iter().find(|machines| **machines > MAX_MACHINES) {
+            return Err(Error::Usage(format!(
+                "--history has {many} machines; at most {MAX_MACHINES} are allowed"
+            )));
+        }
+        let history = Availability::from_counts(interval_ms, &self.history);
+        let mut decider =
+            policy::decider(&self.policy, &costs, self.interval, notice).map_err(told)?.ok_or_else(|| {
+                let words: Vec<&str> = POLICIES.iter().map(|policy| policy.word).collect();
+                let words: Vec<&str> = words
+                    .into_iter()
+                    .filter(|word| matches!(policy::decider(word, &costs, 60.0, notice), Ok(Some(_))))
+                    .collect();
+                Error::Usage(format!(
+                    "--policy {} does not decide; there are {}",
+                    self.policy,
+                    words.join(", ")
+                ))
+            })?;
+        history.intervals.iter().for_each(|&interval| decider.observe(interval));
+        let certain = notice.certain_intervals().min(1);
+        let known = history.intervals.len().saturating_sub(certain);
+        let sight = Sight {
+            machines: history.intervals.get(known.wrapping_sub(1)).map_or(0, Interval::after),
+            certain: &history.intervals[known..],
+        };
+        let layout = match &self.layout {
+            Some(word) => parse_layout(word)?,
+            None => profile.best(sight.machines),
+        };
+        if layout.machines() > sight.machines {
+            return Err(Error::Usage(format!(
+                "--layout {layout} has {} machines, the history says that {} are there",
+                layout.machines(),
+                sight.machines
+            )));
+        }
+        let decision = decider.decide(Standing { layout, owed_ms: 0.0 }, sight);
+        let rate = profile.samples_per_second(decision.layout);
+        if self.json {
+            return out(&json!({
+                "model": profile.name, "notice": notice.word(), "policy": self.policy,
+                "machines": sight.known_machines(), "from": [layout.pipelines, layout.stages],
+                "layout": [decision.layout.pipelines, decision.layout.stages],
+                "samples_per_second": rate, "why": decision.why, "forecast": decision.forecast,
+            }));
+        }
+        out(&format!(
+            "{layout} -> {}  ({} machines, {rate:.1} samples/s undisturbed)",
+            decision.layout,
+            sight.known_machines()
+        ))?;
+        out(&format!("why: {}", decision.why))?;
+        if decision.layout.is_idle() {
+            out(&format!(
+                "nothing fits: {} needs at least {} machines; wait until they are there",
+                profile.name,
+                profile.fewest_machines()
+            ))?;
+        }
+        if !decision.forecast.is_empty() {
+            out(&format!(
+                "machines expected: {}",
+                decision.forecast.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+/// A layout from DxP.
+fn parse_layout(word: &str) -> Result<Layout> {
+    if word == "idle" {
+        return Ok(Layout::IDLE);
+    }
+    let parts =
+        word.split_once('x').and_then(|(d, p)| Some((d.parse::<u32>().ok()?, p.parse::<u32>().ok()?)));
+    let fits = parts.filter(|(d, p)| u64::from(*d) * u64::from(*p) <= u64::from(MAX_MACHINES));
+    fits.map(|(d, p)| Layout::new(d, p))
+        .ok_or_else(|| Error::Usage(format!("--layout {word}; DxP such as 4x8, or idle, is wanted")))
+}
