@@ -15,6 +15,7 @@ pub mod cost;
 pub mod error;
 pub mod forecast;
 pub mod interval;
+pub mod liveput;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
