@@ -6,6 +6,7 @@ mod demo;
 mod models;
 mod predict;
 mod show;
+mod spot;
 mod train;
 
 pub(crate) use train::TrainFlags;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Models(models::Models),
     /// Say what a data file holds, or write made-up data
     Data(data::DataCommand),
+    /// Look at and plan for machines that are taken away
+    Spot(spot::Spot),
     /// Train on the data that come with the program: a first look, in under half a minute
     Demo(demo::Demo),
 }
@@ -43,6 +46,7 @@ impl Command {
             Command::Compare(command) => command.run(),
             Command::Models(command) => command.run(),
             Command::Data(command) => command.run(),
+            Command::Spot(command) => command.run(),
             Command::Demo(command) => command.run(),
         }
     }

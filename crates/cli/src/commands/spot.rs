@@ -1,0 +1,75 @@
+//! `dunlin spot`: planning for machines that are taken away. One file per command in `spot/`.
+
+mod trace;
+
+use dunlin::{Error, Result};
+use dunlin_spot::trace::{ReadOptions, Source, read};
+use std::io::{BufRead, BufReader, ErrorKind};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Spot {
+    #[command(subcommand)]
+    command: SpotCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum SpotCommand {
+    /// Say what a trace of machines is like, and how well it can be forecast; or make a new one like it
+    Trace(trace::TraceCommand),
+}
+
+impl Spot {
+    pub(crate) fn run(self) -> Result<()> {
+        match self.command {
+            SpotCommand::Trace(command) => command.run(),
+        }
+    }
+}
+
+/// An error of planning, as the program reports it.
+pub(crate) fn told(error: dunlin_spot::Error) -> Error {
+    match error {
+        dunlin_spot::Error::Usage(text) => Error::Usage(text),
+        dunlin_spot::Error::Data(text) => Error::Data(text),
+    }
+}
+
+/// Opens a file, or standard input for `-`.
+///
+/// # Errors
+/// [`Error::Data`] if there is no such file, or it is a folder; [`Error::Io`].
+pub(crate) fn open(source: &str) -> Result<Box<dyn BufRead>> {
+    if source == "-" {
+        return Ok(Box::new(BufReader::new(std::io::stdin())));
+    }
+    match std::fs::metadata(source) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::Data(format!("{source}: there is no such file")))
+        }
+        Ok(found) if found.is_dir() => {
+            Err(Error::Data(format!("{source} is a directory; a file is wanted here")))
+        }
+        _ => Ok(Box::new(BufReader::new(std::fs::File::open(source).map_err(Error::io(source))?))),
+    }
+}
+
+/// Reads the trace in the file `source`, or from standard input for `-`.
+///
+/// # Errors
+/// Those of [`open`] and [`read`].
+pub(crate) fn read_trace(source: &str, options: &ReadOptions) -> Result<Source> {
+    let name = if source == "-" { "standard input" } else { source };
+    read(open(source)?, name, options).map_err(told)
+}
+
+/// Milliseconds of the seconds that the user gave to `flag`.
+///
+/// # Errors
+/// [`Error::Usage`] unless they are from 0.001 to 10^9.
+pub(crate) fn milliseconds(flag: &str, seconds: f64) -> Result<u64> {
+    let ms = (seconds * 1000.0).round();
+    if !(1.0..=1e12).contains(&ms) {
+        return Err(Error::Usage(format!("{flag} {seconds}: from 0.001 to 1000000000 seconds")));
+    }
+    Ok(ms as u64)
+}
