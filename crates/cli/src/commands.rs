@@ -30,10 +30,10 @@ pub(crate) enum Command {
     Models(models::Models),
     /// Say what a data file holds, or write made-up data
     Data(data::DataCommand),
+    /// Look at and plan for machines that are taken away
+    Spot(spot::Spot),
     /// Train on the data that come with the program: a first look, in under half a minute
     Demo(demo::Demo),
-    /// Plan for machines that are taken away
-    Spot(spot::Spot),
 }
 
 impl Command {
@@ -46,8 +46,8 @@ impl Command {
             Command::Compare(command) => command.run(),
             Command::Models(command) => command.run(),
             Command::Data(command) => command.run(),
-            Command::Demo(command) => command.run(),
             Command::Spot(command) => command.run(),
+            Command::Demo(command) => command.run(),
         }
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod html;
 pub(crate) mod page;
 pub(crate) mod record;
 pub(crate) mod svg;
-mod text;
+pub(crate) mod text;
 
 use crate::commands::data::out;
 use crate::console::note;

@@ -3,6 +3,7 @@
 mod plan;
 mod profile;
 mod replay;
+mod trace;
 
 use dunlin::{Error, Result};
 use dunlin_spot::profile::{BUILT_IN, Profile};
@@ -17,6 +18,8 @@ pub(crate) struct Spot {
 
 #[derive(Debug, clap::Subcommand)]
 enum SpotCommand {
+    /// Say what a trace of machines is like, and how well it can be forecast; or make a new one like it
+    Trace(trace::TraceCommand),
     /// What every policy would have trained on a trace of machines
     Replay(replay::Replay),
     /// Decide on the next layout, and say why
@@ -28,6 +31,7 @@ enum SpotCommand {
 impl Spot {
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
+            SpotCommand::Trace(command) => command.run(),
             SpotCommand::Replay(command) => command.run(),
             SpotCommand::Plan(command) => command.run(),
             SpotCommand::Profile(command) => command.run(),

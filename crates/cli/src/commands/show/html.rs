@@ -49,6 +49,8 @@ impl Curve {
 pub(crate) struct Page {
     title: String,
     time_word: &'static str,
+    /// What the two numbers beside a value are: "3 s, epoch 5".
+    places: (&'static str, &'static str),
     body: String,
     charts: Vec<Value>,
 }
@@ -57,7 +59,17 @@ impl Page {
     /// An empty page; `time_word` names the time axis.
     pub(crate) fn new(title: &str, time_word: &'static str) -> Page {
         let body = format!("<h1>{}</h1>", escape(title));
-        Page { title: title.into(), time_word, body, charts: Vec::new() }
+        Page { title: title.into(), time_word, places: ("s", "epoch"), body, charts: Vec::new() }
+    }
+
+    /// An empty page on something that has other times than runs: `time_word` names the axis, `places` are the unit of
+    /// a curve's first number and the name of its second.
+    pub(crate) fn of_times(
+        title: &str,
+        time_word: &'static str,
+        places: (&'static str, &'static str),
+    ) -> Page {
+        Page { places, ..Page::new(title, time_word) }
     }
 
     /// A paragraph.
@@ -171,12 +183,14 @@ impl Page {
         // A script element ends at the next "</script", whatever stands around it.
         let data = Value::Array(self.charts).to_string().replace('<', "\\u003c");
         format!(
-            "<!doctype html>\n<html lang=\"en\" data-x=\"seconds\" data-y=\"linear\"><head><meta charset=\"utf-8\">\
+            "<!doctype html>\n<html lang=\"en\" data-x=\"seconds\" data-y=\"linear\" data-unit=\"{}\" data-count=\"{}\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
              <meta name=\"color-scheme\" content=\"light dark\">\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\
              <title>{}</title>\n<style>\n{STYLE}</style></head>\n<body><main>{}</main>\n\
              <script type=\"application/json\" id=\"charts\">{data}</script>\n<script>\n{SCRIPT}</script>\n</body></html>\n",
+            escape(self.places.0),
+            escape(self.places.1),
             escape(&self.title),
             self.body
         )

@@ -37,7 +37,7 @@
       if (best < 0) return;
       const [px, value] = [at[0](curve[axis][best]), curve.values[best]];
       if (nearest === null || Math.abs(px - x) < Math.abs(nearest - x)) nearest = px;
-      lines.push(`${curve.name}: ${number(value)} (${number(curve.seconds[best])} s, epoch ${number(curve.epochs[best])})`);
+      lines.push(`${curve.name}: ${number(value)} (${number(curve.seconds[best])} ${root.dataset.unit}, ${root.dataset.count} ${number(curve.epochs[best])})`);
       if (value === null) return;
       const mark = document.createElementNS(svg.namespaceURI, "circle");
       mark.setAttribute("class", `f${index % 6}`);

@@ -28,7 +28,7 @@ pub(super) fn read(text: String, options: &ReadOptions) -> Result<Source, String
         (series.data, series.metadata.gap_seconds.map(gap_ms).transpose()?)
     };
     let interval_ms = gap.or(options.interval_ms).ok_or(
-        "the series has no \"gap_seconds\" in its \"metadata\"; give the interval between its numbers",
+        "the series has no \"gap_seconds\" in its \"metadata\"; give the interval between its numbers (--gap)",
     )?;
     if data.is_empty() {
         return Err("the series is empty; a trace needs at least one number".into());
