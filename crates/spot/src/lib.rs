@@ -10,6 +10,7 @@
 //! every interval. Reading order: [`interval`], [`trace`], [`forecast`].
 
 pub mod account;
+pub mod baseline;
 pub mod chance;
 pub mod cost;
 pub mod error;
