@@ -8,6 +8,8 @@ use crate::{Interval, Layout};
 pub struct Spent {
     /// The layout at the end of the interval.
     pub layout: Layout,
+    /// Machines that work in it.
+    pub machines: u32,
     /// Samples trained and kept.
     pub samples: f64,
     /// Seconds of training that were kept.
@@ -72,6 +74,7 @@ impl<'a> Account<'a> {
             let idle_s = self.interval_s;
             return Spent {
                 layout: to,
+                machines: to.machines(),
                 samples: 0.0,
                 useful_s: 0.0,
                 redone_s: 0.0,
@@ -82,7 +85,15 @@ impl<'a> Account<'a> {
         let migrating_s = total_s.min(self.interval_s);
         let useful_s = self.interval_s - migrating_s;
         self.owed_ms = (total_s - migrating_s) * 1000.0;
-        Spent { layout: to, samples: rate * useful_s, useful_s, redone_s: 0.0, migrating_s, idle_s: 0.0 }
+        Spent {
+            layout: to,
+            machines: to.machines(),
+            samples: rate * useful_s,
+            useful_s,
+            redone_s: 0.0,
+            migrating_s,
+            idle_s: 0.0,
+        }
     }
 }
 

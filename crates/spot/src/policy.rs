@@ -112,11 +112,17 @@ pub struct PolicyName {
 }
 
 /// All policies, worst first.
-pub const POLICIES: [PolicyName; 9] = [
+pub const POLICIES: [PolicyName; 12] = [
     PolicyName {
         word: "on-demand",
         about: "as many machines as the trace ever had, never taken away, at their price",
     },
+    PolicyName { word: "varuna", about: "checkpoints and restarts at every change (modelled, unchecked)" },
+    PolicyName {
+        word: "bamboo",
+        about: "every machine also computes its neighbour's stage (modelled, unchecked)",
+    },
+    PolicyName { word: "oobleck", about: "pipelines of different depths, templates (modelled, unchecked)" },
     PolicyName {
         word: "reactive",
         about: "best layout for what is there, restart from a checkpoint at every event",
@@ -144,7 +150,7 @@ pub fn decider<'a>(
     notice: Notice,
 ) -> Result<Option<Box<dyn Decider + 'a>>> {
     let lowest = costs.profile().fewest_machines();
-    let forecaster = |name: &str| Kind::named(name)?.make(&Settings { lowest, ..Settings::default() });
+    let forecaster = |name: &str| Kind::named(name)?.make(&Settings { lowest, history: Some(12), ..Settings::default() });
     let planned = |name: &str, hysteresis_s: f64| {
         let planned = Planned::new(forecaster(name)?, costs, interval_s, hysteresis_s);
         Ok(Some(Box::new(planned) as Box<dyn Decider + 'a>))

@@ -45,6 +45,10 @@ struct File {
     costs: Costs,
     #[serde(default = "adam")]
     bytes_per_parameter: f64,
+    #[serde(default)]
+    cut_points: u32,
+    #[serde(default = "for_transformers")]
+    redundancy_overhead: f64,
     layers: Vec<Layers>,
     #[serde(default)]
     network: Network,
@@ -54,6 +58,11 @@ struct File {
 /// An fp32 weight and two moments of Adam.
 fn adam() -> f64 {
     12.0
+}
+
+/// Bamboo's measurement for BERT.
+fn for_transformers() -> f64 {
+    0.198
 }
 
 /// A checked profile.
@@ -75,6 +84,10 @@ pub struct Profile {
     pub costs: Costs,
     /// Bytes of state for each parameter: weight and optimiser.
     pub bytes_per_parameter: f64,
+    /// Equal blocks between which the model may be cut, for systems that want stages of equal blocks; 0 if anywhere.
+    pub cut_points: u32,
+    /// Share of the speed that redundant computing costs, below 1.
+    pub redundancy_overhead: f64,
     /// Parameters of every layer, first to last.
     pub layers: Vec<f64>,
     /// Time of one transfer between two machines.
@@ -112,7 +125,7 @@ impl Profile {
     ///
     /// The object has `name`, `global_batch`, `micro_batch`, `layers` (rows `{"count", "parameters"}`) and `throughput` (rows
     /// `[pipelines, stages, samples per second]`); it may have `description`, `source`, `dollars_per_hour`, `allowed`,
-    /// `costs`, `bytes_per_parameter` (default 12) and `network` (rows `[bytes, microseconds]`, default 10 Gb/s).
+    /// `costs`, `bytes_per_parameter` (default 12), `cut_points`, `redundancy_overhead` and `network` (rows `[bytes, microseconds]`, default 10 Gb/s).
     ///
     /// # Errors
     /// Text that is no such object, numbers that cannot be, no layout at all.
@@ -147,6 +160,12 @@ impl Profile {
         if !(file.bytes_per_parameter.is_finite() && file.bytes_per_parameter >= 0.0) {
             return Err(format!("bytes_per_parameter is {}, at least 0 is wanted", file.bytes_per_parameter));
         }
+        if !(0.0..1.0).contains(&file.redundancy_overhead) {
+            return Err(format!(
+                "redundancy_overhead is {}, at least 0 and below 1 is wanted",
+                file.redundancy_overhead
+            ));
+        }
         let layers = parts::expand(&file.layers, MAX_LAYERS)?;
         let rates = rates(&file.throughput)?;
         let mut layouts: Vec<Layout> =
@@ -170,6 +189,8 @@ impl Profile {
             dollars_per_hour: file.dollars_per_hour,
             costs: file.costs,
             bytes_per_parameter: file.bytes_per_parameter,
+            cut_points: file.cut_points,
+            redundancy_overhead: file.redundancy_overhead,
             layers,
             network: file.network,
             layouts,
@@ -181,6 +202,11 @@ impl Profile {
     /// Layouts that may be chosen, by machines, then by pipelines. Never empty.
     pub fn layouts(&self) -> &[Layout] {
         &self.layouts
+    }
+
+    /// Every measured layout with its samples per second.
+    pub fn measured(&self) -> Vec<(Layout, f64)> {
+        self.rates.iter().map(|(&layout, &rate)| (layout, rate)).collect()
     }
 
     /// Samples per second of a layout; 0 if it was never measured or is idle.

@@ -1,6 +1,7 @@
 //! What a policy would have achieved on a trace.
 
 use crate::account::{Account, Spent};
+use crate::baseline::{self, Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
 use crate::cost::{Change, CostModel};
 use crate::plan::Planner;
 use crate::policy::{self, Decision, Notice, POLICIES, Sight};
@@ -77,10 +78,29 @@ pub fn replay(policy: &str, trace: &Availability, costs: &CostModel, notice: Not
         return Err(Error::data("the trace has no interval; at least one is wanted"));
     }
     let interval_s = trace.interval_ms as f64 / 1000.0;
+    let (measured, batch) = (costs.profile().measured(), f64::from(costs.profile().global_batch));
     let turns = match known.word {
         "on-demand" => on_demand(trace, costs, interval_s),
         "ideal" => ideal(trace, costs, interval_s),
         "reactive" => reactive(trace, costs, interval_s),
+        "varuna" => {
+            let parameters: f64 = costs.profile().layers.iter().sum();
+            let rules = VarunaRules::for_model(parameters, costs.profile().cut_points);
+            let mut system = Varuna::new(&measured, batch, rules)?;
+            modelled(trace, |interval| system.step(interval, interval_s))
+        }
+        "bamboo" => {
+            let overhead = costs.profile().redundancy_overhead;
+            let mut system =
+                Bamboo::new(&measured, batch, BambooRules { overhead, ..BambooRules::default() })?;
+            modelled(trace, |interval| system.step(interval, interval_s))
+        }
+        "oobleck" => {
+            let parameters: f64 = costs.profile().layers.iter().sum();
+            let shallowest = measured.iter().map(|(layout, _)| layout.stages).min().unwrap_or(1);
+            let mut system = Oobleck::new(&measured, batch, OobleckRules::for_model(parameters, shallowest))?;
+            modelled(trace, |interval| system.step(interval, interval_s))
+        }
         "parcae-truth" => with_truth(trace, costs, interval_s),
         word => decided(word, trace, costs, interval_s, notice)?,
     };
@@ -111,6 +131,17 @@ fn decided(
         Turn { interval, spent: account.migrate(interval, layout), why, forecast }
     });
     Ok(each.collect())
+}
+
+/// A system with books of its own.
+fn modelled(trace: &Availability, mut step: impl FnMut(Interval) -> baseline::Spent) -> Vec<Turn> {
+    let each = trace.intervals.iter().map(|&interval| {
+        let baseline::Spent { samples, useful_s, redone_s, migrating_s, idle_s, layout, machines, why } =
+            step(interval);
+        let spent = Spent { layout, machines, samples, useful_s, redone_s, migrating_s, idle_s };
+        Turn { interval, spent, why, forecast: Vec::new() }
+    });
+    each.collect()
 }
 
 /// The published planner on the true future, 12 intervals of it.
@@ -172,7 +203,7 @@ fn summary(policy: &'static str, turns: Vec<Turn>, costs: &CostModel, interval_s
     let mut hours = Hours::default();
     let (mut samples, mut machine_hours, mut relayouts, mut layout) = (0.0, 0.0, 0, Layout::IDLE);
     for Turn { interval, spent, .. } in &turns {
-        let working = f64::from(spent.layout.machines().min(interval.after())) / 3600.0;
+        let working = f64::from(spent.machines.min(interval.after())) / 3600.0;
         let spare = f64::from(interval.after()) / 3600.0 - working;
         hours.useful += working * spent.useful_s;
         hours.redone += working * spent.redone_s;

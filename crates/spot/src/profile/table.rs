@@ -73,6 +73,8 @@ fn empty(name: &str, global_batch: u32, micro_batch: u32) -> File {
             allowed: Allowed::default(),
             costs: Costs::default(),
             bytes_per_parameter: super::adam(),
+            cut_points: 0,
+            redundancy_overhead: super::for_transformers(),
             layers: Vec::new(),
             network: Network::default(),
             throughput: Vec::new(),
