@@ -1,7 +1,9 @@
 //! A run: everything that decides what is computed, checked, and enough to repeat it.
 
+use crate::algorithm::StrategyKind;
 use crate::data::ReadOptions;
 use crate::strategy::StrategySpec;
+use crate::transfer::Transfer;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::{Display, Formatter};
@@ -63,6 +65,9 @@ pub struct Run {
     /// Bytes that a worker may take for data and model; then the data stay on disk. `None`: what it takes.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// In how many bits updates travel.
+    #[serde(default)]
+    pub transfer: Transfer,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -249,6 +254,7 @@ impl Default for Run {
             log_order: None,
             replay: None,
             memory: None,
+            transfer: Transfer::default(),
         }
     }
 }
@@ -277,6 +283,7 @@ impl Run {
             )));
         }
         self.check_order()?;
+        self.check_transfer()?;
         if let (Some(clocks), StrategySpec::Scheduled(_)) = (self.clocks_per_epoch, strategy) {
             return Err(Error::Usage(format!(
                 "--clocks-per-epoch {clocks} with --strategy {strategy}: an epoch has as many rounds as it takes to update as \
@@ -295,6 +302,27 @@ impl Run {
                 2 * lanes
             ))),
         }
+    }
+
+    /// Updates are rounded where they go to shards.
+    fn check_transfer(&self) -> Result<()> {
+        let Run { transfer, strategy, lanes, .. } = self;
+        let why = match strategy.kind() {
+            _ if transfer.is_exact() => return Ok(()),
+            _ if *lanes == 1 => "one lane sends no updates",
+            StrategyKind::AllReduce => {
+                "what travels are sums of several lanes' updates, which 16 bits do not hold"
+            }
+            StrategyKind::Rotation => {
+                "rows travel themselves, and nobody else has what rounding would take from them"
+            }
+            StrategyKind::Scheduled => "what travels are sums of f64",
+            StrategyKind::Bsp | StrategyKind::Ssp | StrategyKind::Essp | StrategyKind::Asp => return Ok(()),
+        };
+        Err(Error::Usage(format!(
+            "--transfer {transfer} with --lanes {lanes} and --strategy {strategy}: {why}; it needs two lanes or more and bsp, \
+             ssp, essp or asp"
+        )))
     }
 
     /// Orders of visits are there to be written or replayed under `rotation:async` only.

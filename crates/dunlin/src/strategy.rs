@@ -296,6 +296,11 @@ pub trait Strategy: Send {
         Vec::new()
     }
 
+    /// What rounding has left of the updates of hosted lane `lane`: table, numbers with padding.
+    fn carries(&self, _lane: usize) -> Vec<(u16, &[u8])> {
+        Vec::new()
+    }
+
     /// The rounds of variables, if this strategy has such: then a clock of a lane is its part of a round.
     fn rounds(&mut self) -> Option<&mut scheduled::Scheduled> {
         None

@@ -96,6 +96,7 @@ pub fn train<A: Algorithm>(
         )));
     }
     check_table_names(&run.strategy, &algorithm)?;
+    run.transfer.check(A::NAME, &algorithm.tables())?;
     if A::VISITS_IN_PAIRS && run.rotates() && run.strategy == StrategySpec::RotationAsync {
         return Err(Error::Usage(format!(
             "--strategy rotation:async: {} works on two neighbouring row blocks at a time, and rows that wander one by one have \
@@ -203,6 +204,8 @@ struct Worker<'a, A: Algorithm> {
     measured: u64,
     /// Rows of spread tables that a checkpoint had: by table and first row.
     found_rows: BTreeMap<(usize, usize), Vec<u8>>,
+    /// What a checkpoint says that rounding has left of updates: by lane, table and numbers.
+    found_carries: BTreeMap<usize, Vec<(u16, Vec<u8>)>>,
     /// How variables are scheduled, if the strategy is `scheduled`.
     schedule: Option<schedule::Plan>,
     /// To be told once the run has been announced.
@@ -272,6 +275,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             row_blocks,
             measured: 0,
             found_rows: BTreeMap::new(),
+            found_carries: BTreeMap::new(),
             schedule,
             warning,
             at: Position { seconds: initialised, ..Position::default() },
@@ -409,7 +413,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             self.comm.recv(CONTROL, Some(server), "a server to start")?;
         }
         let shards = if run.servers == 0 { 0..run.workers } else { run.workers..self.comm.size() };
-        let strategy = ParameterServer::new(
+        let mut strategy = ParameterServer::new(
             &run.strategy,
             self.comm,
             &self.params,
@@ -417,7 +421,18 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             &self.clocks,
             place_shards(&self.params, shards),
             clock,
-        );
+        )
+        .with_transfer(&run.transfer, &self.params);
+        for (lane, carries) in std::mem::take(&mut self.found_carries) {
+            for (table, bytes) in carries {
+                if !strategy.carry_mut(lane).set(table, &bytes) {
+                    let bytes = bytes.len();
+                    return Err(Error::Damaged(format!(
+                        "checkpoint: lane {lane} carries {bytes} bytes for table {table}, which do not fit"
+                    )));
+                }
+            }
+        }
         Ok(Box::new(strategy))
     }
 

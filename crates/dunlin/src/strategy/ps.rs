@@ -9,7 +9,8 @@ use super::server::{FROM_SHARD, FromShard, Mode, Shard, Shards, ToShard};
 use super::{Lanes, Report, Strategy, StrategySpec, Task};
 use crate::codec::{Entry, Part, add_neighbours};
 use crate::table::{Axis, Params, Replica};
-use crate::update::{Afterwards, Geometry};
+use crate::transfer::{Format, Transfer};
+use crate::update::{Afterwards, Carry, Geometry};
 use crate::{Result, Sums};
 use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Comm, Message, Time};
@@ -46,7 +47,10 @@ pub struct ParameterServer {
     shard_ranks: Vec<usize>,
     /// Lock-step: updates of hosted lanes in the current clock, by shard.
     updates: Vec<Vec<(Node, Part)>>,
-    hosted: usize,
+    hosted: std::ops::Range<usize>,
+    /// How updates travel, by table, and what rounding has left of them, by hosted lane.
+    formats: Vec<Format>,
+    carries: Vec<Carry>,
     /// Lock-step: the first clock that is not yet in the tables, and the sums that arrived: clock, shard, lanes.
     ready: u64,
     combined: Vec<(u64, u16, Node, Part)>,
@@ -93,7 +97,9 @@ impl ParameterServer {
             staleness: params.replicas.iter().map(name).collect(),
             lanes: lanes.total,
             updates: vec![Vec::new(); shards],
-            hosted: lanes.hosted.len(),
+            hosted: lanes.hosted.clone(),
+            formats: vec![Format::F32; geometry.len()],
+            carries: lanes.hosted.clone().map(|_| Carry::default()).collect(),
             ready: clock,
             combined: Vec::new(),
             views: vec![vec![view; geometry.len()]; shards],
@@ -104,6 +110,19 @@ impl ParameterServer {
             spare: Vec::new(),
             report: Report::default(),
         }
+    }
+
+    /// The same, with updates that travel as `transfer` says.
+    pub fn with_transfer(self, transfer: &Transfer, params: &Params) -> ParameterServer {
+        let specs = || params.replicas.iter().map(|replica| &replica.spec);
+        let formats = specs().map(|spec| transfer.of(spec)).collect();
+        let carries = self.hosted.clone().map(|_| Carry::new(transfer, specs())).collect();
+        ParameterServer { formats, carries, ..self }
+    }
+
+    /// The carry of a hosted lane.
+    pub fn carry_mut(&mut self, lane: usize) -> &mut Carry {
+        &mut self.carries[lane - self.hosted.start]
     }
 
     /// Takes in one message of a shard.
@@ -247,10 +266,16 @@ impl ParameterServer {
         }
     }
 
+    /// What `lane` has written, by shard.
+    fn take(&mut self, params: &mut Params, lane: usize, afterwards: Afterwards) -> Vec<Part> {
+        let (shards, carry) = (self.shard_ranks.len(), &mut self.carries[lane - self.hosted.start]);
+        params.take_rounded(&self.geometry, shards, afterwards, carry, &mut self.spare)
+    }
+
     fn send(&mut self, comm: &mut Comm, shard: usize, lanes: Node, clock: u64, part: Part) -> Result<()> {
         self.report.update_bytes[0] += part.dense_bytes(&self.geometry) as u64;
-        self.report.update_bytes[1] += part.body.len() as u64;
-        let Part { entries, body } = part;
+        let Part { entries, body } = part.packed(&self.formats, &self.geometry);
+        self.report.update_bytes[1] += body.len() as u64;
         let head = ToShard::Push { shard: shard as u16, lanes, clock, entries };
         Ok(comm.call(self.shard_ranks[shard], Message::shared(&head, body))?)
     }
@@ -378,16 +403,16 @@ impl Strategy for ParameterServer {
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
         let shards = self.shard_ranks.len();
         if self.reads != Reads::LockStep {
-            let parts = params.take_updates(&self.geometry, shards, Afterwards::Keep, &mut self.spare);
+            let parts = self.take(params, lane, Afterwards::Keep);
             for (shard, part) in parts.into_iter().enumerate() {
                 self.send(comm, shard, Node::leaf(lane), clock, part.clone())?;
                 self.unconfirmed[shard].push((lane, clock, part));
             }
             return Ok(());
         }
-        let last = self.updates[0].len() + 1 == self.hosted;
+        let last = self.updates[0].len() + 1 == self.hosted.len();
         let afterwards = if last { Afterwards::Leave } else { Afterwards::Restore };
-        let parts = params.take_updates(&self.geometry, shards, afterwards, &mut self.spare);
+        let parts = self.take(params, lane, afterwards);
         for (updates, part) in self.updates.iter_mut().zip(parts) {
             updates.push((Node::leaf(lane), part));
         }
@@ -411,6 +436,10 @@ impl Strategy for ParameterServer {
         }
         self.unconfirmed.iter_mut().for_each(Vec::clear);
         Ok(comm.barrier()?)
+    }
+
+    fn carries(&self, lane: usize) -> Vec<(u16, &[u8])> {
+        self.carries[lane - self.hosted.start].bytes().collect()
     }
 
     fn blocked_seconds(&self) -> f64 {

@@ -91,6 +91,9 @@ fn head(start: &Start) -> Vec<(String, String)> {
         ("version", start.version.clone()),
         ("started", date(start.unix_seconds)),
     ];
+    if !run.transfer.is_exact() {
+        facts.push(("updates travel as", run.transfer.to_string()));
+    }
     if !run.slow.is_empty() {
         facts.push(("made slow", format!("{:?}", run.slow)));
     }
