@@ -141,6 +141,7 @@ impl TrainFlags {
             servers: flags.servers.or(self.servers),
             strategy: flags.strategy.or(self.strategy),
             transfer: flags.transfer.or(self.transfer),
+            bandwidth: flags.bandwidth.or(self.bandwidth),
             cluster: flags.cluster.or(self.cluster),
             epochs: flags.epochs.or(self.epochs),
             until: flags.until.or(self.until),

@@ -1,6 +1,9 @@
 //! A run: everything that decides what is computed, checked, and enough to repeat it.
 
-use crate::algorithm::StrategyKind;
+mod travel;
+
+pub use travel::parse_bandwidth;
+
 use crate::data::ReadOptions;
 use crate::strategy::StrategySpec;
 use crate::transfer::Transfer;
@@ -68,6 +71,9 @@ pub struct Run {
     /// In how many bits updates travel.
     #[serde(default)]
     pub transfer: Transfer,
+    /// Bytes a second that a worker may send to have updates travel early; `None`: at the end of a clock.
+    #[serde(default)]
+    pub bandwidth: Option<u64>,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -255,6 +261,7 @@ impl Default for Run {
             replay: None,
             memory: None,
             transfer: Transfer::default(),
+            bandwidth: None,
         }
     }
 }
@@ -284,6 +291,7 @@ impl Run {
         }
         self.check_order()?;
         self.check_transfer()?;
+        self.check_bandwidth()?;
         if let (Some(clocks), StrategySpec::Scheduled(_)) = (self.clocks_per_epoch, strategy) {
             return Err(Error::Usage(format!(
                 "--clocks-per-epoch {clocks} with --strategy {strategy}: an epoch has as many rounds as it takes to update as \
@@ -302,27 +310,6 @@ impl Run {
                 2 * lanes
             ))),
         }
-    }
-
-    /// Updates are rounded where they go to shards.
-    fn check_transfer(&self) -> Result<()> {
-        let Run { transfer, strategy, lanes, .. } = self;
-        let why = match strategy.kind() {
-            _ if transfer.is_exact() => return Ok(()),
-            _ if *lanes == 1 => "one lane sends no updates",
-            StrategyKind::AllReduce => {
-                "what travels are sums of several lanes' updates, which 16 bits do not hold"
-            }
-            StrategyKind::Rotation => {
-                "rows travel themselves, and nobody else has what rounding would take from them"
-            }
-            StrategyKind::Scheduled => "what travels are sums of f64",
-            StrategyKind::Bsp | StrategyKind::Ssp | StrategyKind::Essp | StrategyKind::Asp => return Ok(()),
-        };
-        Err(Error::Usage(format!(
-            "--transfer {transfer} with --lanes {lanes} and --strategy {strategy}: {why}; it needs two lanes or more and bsp, \
-             ssp, essp or asp"
-        )))
     }
 
     /// Orders of visits are there to be written or replayed under `rotation:async` only.

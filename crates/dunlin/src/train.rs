@@ -422,7 +422,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             place_shards(&self.params, shards),
             clock,
         )
-        .with_transfer(&run.transfer, &self.params);
+        .with_transfer(&run.transfer, &self.params)
+        .with_budget(run.bandwidth, run.workers);
         for (lane, carries) in std::mem::take(&mut self.found_carries) {
             for (table, bytes) in carries {
                 if !strategy.carry_mut(lane).set(table, &bytes) {
@@ -499,7 +500,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let sums = match clock.checked_sub(self.rounds) {
             None => self.begin(lane, row_block, clock as usize)?,
             Some(_) if self.schedule.is_some() => self.round(lane)?,
-            Some(clock) => self.step(lane, row_block, clock as usize)?,
+            Some(clock) => self.step(lane, row_block, clock as usize, begun)?,
         };
         let worked = self.comm.now().since(start).as_secs_f64();
         self.slow_down(clock, worked);
@@ -542,7 +543,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         Ok(Sums::default())
     }
 
-    fn step(&mut self, lane: usize, row_block: usize, clock: usize) -> Result<Sums> {
+    fn step(&mut self, lane: usize, row_block: usize, clock: usize, begun: u64) -> Result<Sums> {
         let place = lane - self.clocks.hosted.start;
         let (epoch, part) = (clock / self.clocks_per_epoch, clock % self.clocks_per_epoch);
         let visits = self.row_blocks.len().max(1);
@@ -553,7 +554,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let due =
             if self.row_blocks.is_empty() { share(blocks, self.clocks_per_epoch, part) } else { 0..blocks };
         self.read_ahead(place, row_block, clock, &order[due.clone()]);
-        for index in order[due].iter().copied() {
+        let last = due.end.wrapping_sub(1);
+        for (number, index) in due.clone().zip(order[due].iter().copied()) {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
             let block = blocks.get(index * *cells + row_block % *cells)?;
@@ -563,6 +565,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let samples = block.samples() as f64;
             drop(block);
             self.charge(samples)?;
+            if number < last {
+                self.strategy.within(self.comm, &mut self.params, lane, begun)?;
+            }
         }
         Ok(sums)
     }

@@ -6,6 +6,7 @@
 //! cache ([`crate::codec`]) and stays in that form, in memory and on the wire, until it is added to a table.
 
 mod carry;
+mod under;
 
 pub use carry::Carry;
 

@@ -11,7 +11,7 @@ use dunlin::event::Outcome;
 use dunlin::isa::{self, Isa};
 use dunlin::memory::parse_bytes;
 use dunlin::model::Model;
-use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
+use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until, parse_bandwidth};
 use dunlin::strategy::StrategySpec;
 use dunlin::transfer::Transfer;
 use dunlin::{Error, Result, comm};
@@ -85,6 +85,10 @@ pub(crate) struct TrainFlags {
     /// What rounding takes away is kept and added to the next update [default: f32]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) transfer: Option<String>,
+    /// Under ssp, essp and asp, what a worker may send a second, such as 50MB/s: what is left of it carries the most
+    /// important updates before their clock ends [default: all go at the end of the clock]
+    #[arg(long, value_name = "SIZE/s")]
+    pub(crate) bandwidth: Option<String>,
     /// Where the ranks live: threads, processes, hosts:FILE, sim:WORKERS [default: threads]
     #[arg(long)]
     pub(crate) cluster: Option<String>,
@@ -395,6 +399,7 @@ impl TrainFlags {
             log_order: flags.log_order.clone(),
             replay: flags.replay.clone(),
             transfer: flags.transfer.as_deref().map_or(Ok(Transfer::default()), str::parse)?,
+            bandwidth: flags.bandwidth.as_deref().map(parse_bandwidth).transpose()?,
             memory: flags.memory.as_deref().map(|text| parse_bytes("--memory", text)).transpose()?,
         };
         run.check_strategy()?;

@@ -228,6 +228,7 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         replay: None,
         memory: None,
         transfer: Default::default(),
+        bandwidth: None,
     }
 }
 
