@@ -369,6 +369,7 @@ impl Strategy for ParameterServer {
                 self.look(comm, params)?;
             }
         }
+        self.budget.iter_mut().for_each(|budget| budget.begin(comm));
         self.observe(lane, clock, params);
         Ok(Task::Work { lane, row_block: 0, clock })
     }

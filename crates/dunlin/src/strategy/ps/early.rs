@@ -55,10 +55,24 @@ impl Budget {
         if let Some((then, before)) = self.last.replace((now, sent)) {
             let earned = self.bytes_per_second * now.since(then).as_secs_f64();
             let used = sent.saturating_sub(before) as f64;
-            self.allowance += earned - used;
+            // What a unit of work did not use is gone: saved up, it would come as a burst in the way of all that waits.
+            self.allowance = (self.allowance + earned - used).min(earned.max(self.burst()));
             self.totals[0] += earned;
             self.totals[1] += used;
         }
+    }
+
+    /// A clock begins. While this worker waited for others the network had to do for them: nothing was saved up.
+    pub(super) fn begin(&mut self, comm: &Comm) {
+        if self.last.is_some() {
+            self.look(comm);
+        }
+        self.allowance = self.allowance.min(self.burst());
+    }
+
+    /// Bytes that may be saved up from one look to the next: else a small budget would never come to a message.
+    fn burst(&self) -> f64 {
+        2.0 * LEAST_BYTES * self.copies
     }
 
     /// At a synchronisation point: what was saved up or overdrawn is forgotten.
@@ -196,7 +210,9 @@ mod tests {
     #[test]
     fn rows_that_are_set_aside_are_marked_again() {
         let mut params = tables();
-        [0, 2, 5].map(|row| params.table_mut::<f32>(0).row_mut(row)[0] = 1.0);
+        for row in [0, 2, 5] {
+            params.table_mut::<f32>(0).row_mut(row)[0] = 1.0;
+        }
         let others = set_aside(&mut params, &[vec![2], vec![], vec![]]);
         assert_eq!(params.replicas[0].touched, [0, 0, 1, 0, 0, 0]);
         assert_eq!(others, [vec![1, 0, 0, 0, 0, 1], vec![0; 6], vec![0; 4]]);
