@@ -133,6 +133,9 @@ pub(crate) fn table(outcome: &Outcome) -> String {
     row("samples per second", quantity(outcome.samples_per_second));
     row("seconds blocked, all workers", format!("{:.3}", outcome.blocked_seconds));
     row("bytes sent", format!("{}B", quantity(outcome.bytes_sent as f64)));
+    if let Some(words) = outcome.report.managed.words() {
+        row("updates", words);
+    }
     row("peak memory, MB", format!("{:.1}", outcome.peak_rss_mb));
     for (table, histogram) in &outcome.report.staleness {
         if let Some((mean, variance)) = mean_and_variance(histogram) {

@@ -140,6 +140,8 @@ impl TrainFlags {
             lanes: flags.lanes.or(self.lanes),
             servers: flags.servers.or(self.servers),
             strategy: flags.strategy.or(self.strategy),
+            transfer: flags.transfer.or(self.transfer),
+            bandwidth: flags.bandwidth.or(self.bandwidth),
             cluster: flags.cluster.or(self.cluster),
             epochs: flags.epochs.or(self.epochs),
             until: flags.until.or(self.until),

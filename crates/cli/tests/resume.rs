@@ -373,7 +373,7 @@ fn a_checkpoint_of_another_version_is_refused() {
     let manifest = std::fs::read_to_string(&path).unwrap();
     let ours = env!("CARGO_PKG_VERSION");
     for (from, to, part) in [
-        ("\"version\": 3", "\"version\": 7", "version 7 of the format"),
+        ("\"version\": 4", "\"version\": 7", "version 7 of the format"),
         (&format!("\"program\": \"{ours}\""), "\"program\": \"0.0.7\"", "written by dunlin 0.0.7"),
     ] {
         assert!(manifest.contains(from), "{from}: {manifest}");

@@ -7,7 +7,7 @@
 //! ```text
 //! RUN/checkpoints/epochs-000012/        or epochs-000012+00003, three clocks later
 //!   tables.safetensors     the shared tables, solver state included
-//!   lane-0000.bin ...      local state of its blocks and its rows of tables on the example axis (postcard)
+//!   lane-0000.bin ...      local state of its blocks, its rows of tables on the example axis, its carries (postcard)
 //!   manifest.json          what belongs to it: names, bytes, xxh3 of each; written last
 //! ```
 //! [`Writing`] writes everything into a hidden folder beside the training that goes on, syncs and renames it; the two
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use twox_hash::XxHash3_64;
 
 /// Version of the format.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,6 +105,8 @@ pub struct LaneState {
     pub locals: Vec<(u32, Vec<u8>)>,
     /// Rows of tables that are nowhere whole, on the example axis or spread: table, first row, the numbers with padding.
     pub rows: Vec<(u16, u64, Vec<u8>)>,
+    /// What rounding has left of its updates: table, numbers with padding.
+    pub carries: Vec<(u16, Vec<u8>)>,
 }
 
 /// Name of the file of shared tables.

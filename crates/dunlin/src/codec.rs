@@ -9,8 +9,10 @@
 //! narrow8  all numbers, as integers of -128..=127, one byte each
 //! narrow16 all numbers, as integers of -32768..=32767, two bytes each
 //! ```
+//! On their way, dense numbers, rows and pairs of f32 may have 16 bits each (`packed.rs`).
 //! Every piece starts at a multiple of 8 bytes. The choice changes bytes, never values.
 
+mod packed;
 mod sum;
 mod writer;
 
@@ -18,6 +20,7 @@ pub use sum::{add_neighbours, add_up};
 pub use writer::Writer;
 
 use crate::table::{Element, Type};
+use crate::transfer::Format;
 use crate::update::{Geometry, with_type};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Message};
@@ -39,6 +42,19 @@ pub enum Encoding {
     Narrow8,
     /// Two-byte integers.
     Narrow16,
+    /// On the wire alone: floats of 16 bits, in this format.
+    Packed(Format, Layout),
+}
+
+/// How packed floats are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// As [`Encoding::Dense`].
+    Dense,
+    /// As [`Encoding::Rows`].
+    Rows,
+    /// As [`Encoding::Pairs`].
+    Pairs,
 }
 
 impl Encoding {
@@ -86,14 +102,18 @@ impl Part {
         let mut last = None;
         for entry in &entries {
             let table = geometry.get(usize::from(entry.table));
-            let Some(table) = table.filter(|table| (entry.chunk as usize) < table.chunks) else {
+            if table.is_none_or(|table| entry.chunk as usize >= table.chunks) {
                 return Err(bad(message, entry, "there is no such chunk"));
-            };
+            }
             if last.replace(entry.key()).is_some_and(|last| last >= entry.key()) {
                 return Err(bad(message, entry, "chunks must ascend"));
             }
+        }
+        let (entries, body) = packed::unpacked(message, entries, geometry)?;
+        for entry in &entries {
+            let table = &geometry[usize::from(entry.table)];
             let sound = with_type!(table.element, T => {
-                Numbers::<T>::read(&message.body, entry, table).is_some_and(|numbers| {
+                Numbers::<T>::read(&body, entry, table).is_some_and(|numbers| {
                     numbers.fits(table.elements(entry.chunk as usize).len())
                 })
             });
@@ -101,7 +121,7 @@ impl Part {
                 return Err(bad(message, entry, "its numbers are not all there"));
             }
         }
-        Ok(Part { entries, body: std::mem::take(&mut message.body) })
+        Ok(Part { entries, body })
     }
 
     /// The numbers of `entry`, if they are of type `T` and all there.
@@ -169,7 +189,7 @@ impl<'a, T: Element> Numbers<'a, T> {
                 let rows = body.slice((at + bits.len()).next_multiple_of(8), filled * table.stride)?;
                 Some(Numbers::Rows(bits, rows, table.stride))
             }
-            Encoding::Narrow8 | Encoding::Narrow16 | Encoding::Pairs8 => None,
+            Encoding::Narrow8 | Encoding::Narrow16 | Encoding::Pairs8 | Encoding::Packed(..) => None,
         }
     }
 

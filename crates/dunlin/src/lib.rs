@@ -23,6 +23,7 @@ pub mod serial;
 pub mod strategy;
 pub mod table;
 pub mod train;
+pub mod transfer;
 pub mod update;
 
 pub use algorithm::{Algorithm, Sums, Unit};

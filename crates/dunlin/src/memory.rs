@@ -8,6 +8,7 @@ use crate::run::Run;
 use crate::strategy::{StrategySpec, rotation};
 use crate::table::{Axis, TableSpec};
 use crate::train::BLOCKS_IN_MEMORY;
+use crate::transfer::Format;
 use crate::{Error, Result};
 
 /// Units of sizes, the longest names first.
@@ -113,6 +114,12 @@ impl Needs {
                 false => table_bytes(spec, &run.strategy, lanes, whole, share),
             };
             estimate.tables += tables;
+            if spec.axis != Axis::Example
+                && run.strategy.has_servers()
+                && run.transfer.of(spec) != Format::F32
+            {
+                estimate.exchange += whole * (lanes as f64 * share).ceil(); // what rounding leaves, of each lane
+            }
             estimate.exchange += exchange;
         }
         estimate

@@ -1,7 +1,12 @@
 //! A run: everything that decides what is computed, checked, and enough to repeat it.
 
+mod travel;
+
+pub use travel::parse_bandwidth;
+
 use crate::data::ReadOptions;
 use crate::strategy::StrategySpec;
+use crate::transfer::Transfer;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::{Display, Formatter};
@@ -63,6 +68,12 @@ pub struct Run {
     /// Bytes that a worker may take for data and model; then the data stay on disk. `None`: what it takes.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// In how many bits updates travel.
+    #[serde(default)]
+    pub transfer: Transfer,
+    /// Bytes a second that a worker may send to have updates travel early; `None`: at the end of a clock.
+    #[serde(default)]
+    pub bandwidth: Option<u64>,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -249,6 +260,8 @@ impl Default for Run {
             log_order: None,
             replay: None,
             memory: None,
+            transfer: Transfer::default(),
+            bandwidth: None,
         }
     }
 }
@@ -277,6 +290,8 @@ impl Run {
             )));
         }
         self.check_order()?;
+        self.check_transfer()?;
+        self.check_bandwidth()?;
         if let (Some(clocks), StrategySpec::Scheduled(_)) = (self.clocks_per_epoch, strategy) {
             return Err(Error::Usage(format!(
                 "--clocks-per-epoch {clocks} with --strategy {strategy}: an epoch has as many rounds as it takes to update as \

@@ -5,12 +5,15 @@
 //! `begin` included.
 
 pub mod allreduce;
+mod managed;
 pub mod ps;
 pub mod rotation;
 pub mod scheduled;
 pub mod server;
 pub mod solo;
 pub mod tokens;
+
+pub use managed::Managed;
 
 use crate::algorithm::StrategyKind;
 use crate::schedule::Schedule;
@@ -270,6 +273,15 @@ pub trait Strategy: Send {
         sums: Sums,
     ) -> Result<()>;
 
+    /// In the middle of clock `clock` of lane `lane`, between two units of work: updates may go out, or come in. Never
+    /// waits.
+    ///
+    /// # Errors
+    /// As `next`.
+    fn within(&mut self, _: &mut Comm, _: &mut Params, _lane: usize, _clock: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Called on all workers once their lanes have all done `clock` clocks: makes the tables complete, and the
     /// same bits on every worker; those that are spread over the workers for good stay so.
     ///
@@ -293,6 +305,11 @@ pub trait Strategy: Send {
 
     /// After [`Strategy::drain`]: the rows of spread tables that `lane` has: table, first row, numbers with padding.
     fn spread_rows(&self, _lane: usize) -> Vec<(usize, usize, &[u8])> {
+        Vec::new()
+    }
+
+    /// What rounding has left of the updates of hosted lane `lane`: table, numbers with padding.
+    fn carries(&self, _lane: usize) -> Vec<(u16, &[u8])> {
         Vec::new()
     }
 
@@ -331,6 +348,9 @@ pub struct Report {
     /// the topic sums in Zheng et al. 2014, `STRADS`, at its largest.)
     #[serde(default)]
     pub merge_error: BTreeMap<String, (f64, u64)>,
+    /// Under a budget (`--bandwidth`), else all zero.
+    #[serde(default)]
+    pub managed: Managed,
 }
 
 impl Report {
@@ -342,6 +362,7 @@ impl Report {
             histogram.iter().for_each(|(clocks, count)| *own.entry(*clocks).or_default() += count);
         }
         self.update_bytes.iter_mut().zip(other.update_bytes).for_each(|(own, other)| *own += other);
+        self.managed.merge(&other.managed);
         for (table, (error, count)) in &other.merge_error {
             let own = self.merge_error.entry(table.clone()).or_default();
             *own = (own.0 + error, own.1 + count);

@@ -96,6 +96,7 @@ pub fn train<A: Algorithm>(
         )));
     }
     check_table_names(&run.strategy, &algorithm)?;
+    run.transfer.check(A::NAME, &algorithm.tables())?;
     if A::VISITS_IN_PAIRS && run.rotates() && run.strategy == StrategySpec::RotationAsync {
         return Err(Error::Usage(format!(
             "--strategy rotation:async: {} works on two neighbouring row blocks at a time, and rows that wander one by one have \
@@ -203,6 +204,8 @@ struct Worker<'a, A: Algorithm> {
     measured: u64,
     /// Rows of spread tables that a checkpoint had: by table and first row.
     found_rows: BTreeMap<(usize, usize), Vec<u8>>,
+    /// What a checkpoint says that rounding has left of updates: by lane, table and numbers.
+    found_carries: BTreeMap<usize, Vec<(u16, Vec<u8>)>>,
     /// How variables are scheduled, if the strategy is `scheduled`.
     schedule: Option<schedule::Plan>,
     /// To be told once the run has been announced.
@@ -272,6 +275,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             row_blocks,
             measured: 0,
             found_rows: BTreeMap::new(),
+            found_carries: BTreeMap::new(),
             schedule,
             warning,
             at: Position { seconds: initialised, ..Position::default() },
@@ -409,7 +413,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             self.comm.recv(CONTROL, Some(server), "a server to start")?;
         }
         let shards = if run.servers == 0 { 0..run.workers } else { run.workers..self.comm.size() };
-        let strategy = ParameterServer::new(
+        let mut strategy = ParameterServer::new(
             &run.strategy,
             self.comm,
             &self.params,
@@ -417,7 +421,19 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             &self.clocks,
             place_shards(&self.params, shards),
             clock,
-        );
+        )
+        .with_transfer(&run.transfer, &self.params)
+        .with_budget(run.bandwidth, run.workers);
+        for (lane, carries) in std::mem::take(&mut self.found_carries) {
+            for (table, bytes) in carries {
+                if !strategy.carry_mut(lane).set(table, &bytes) {
+                    let bytes = bytes.len();
+                    return Err(Error::Damaged(format!(
+                        "checkpoint: lane {lane} carries {bytes} bytes for table {table}, which do not fit"
+                    )));
+                }
+            }
+        }
         Ok(Box::new(strategy))
     }
 
@@ -484,7 +500,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let sums = match clock.checked_sub(self.rounds) {
             None => self.begin(lane, row_block, clock as usize)?,
             Some(_) if self.schedule.is_some() => self.round(lane)?,
-            Some(clock) => self.step(lane, row_block, clock as usize)?,
+            Some(clock) => self.step(lane, row_block, clock as usize, begun)?,
         };
         let worked = self.comm.now().since(start).as_secs_f64();
         self.slow_down(clock, worked);
@@ -527,7 +543,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         Ok(Sums::default())
     }
 
-    fn step(&mut self, lane: usize, row_block: usize, clock: usize) -> Result<Sums> {
+    fn step(&mut self, lane: usize, row_block: usize, clock: usize, begun: u64) -> Result<Sums> {
         let place = lane - self.clocks.hosted.start;
         let (epoch, part) = (clock / self.clocks_per_epoch, clock % self.clocks_per_epoch);
         let visits = self.row_blocks.len().max(1);
@@ -538,7 +554,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let due =
             if self.row_blocks.is_empty() { share(blocks, self.clocks_per_epoch, part) } else { 0..blocks };
         self.read_ahead(place, row_block, clock, &order[due.clone()]);
-        for index in order[due].iter().copied() {
+        let last = due.end.wrapping_sub(1);
+        for (number, index) in due.clone().zip(order[due].iter().copied()) {
             let (lanes, seed) = (self.run.lanes, self.run.seed);
             let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
             let block = blocks.get(index * *cells + row_block % *cells)?;
@@ -548,6 +565,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let samples = block.samples() as f64;
             drop(block);
             self.charge(samples)?;
+            if number < last {
+                self.strategy.within(self.comm, &mut self.params, lane, begun)?;
+            }
         }
         Ok(sums)
     }

@@ -5,9 +5,15 @@
 //! also for tables of a few chunks. A chunk's update is written down in its smallest form while it is in the nearest
 //! cache ([`crate::codec`]) and stays in that form, in memory and on the wire, until it is added to a table.
 
+mod carry;
+mod under;
+
+pub use carry::Carry;
+
 use crate::codec::{Entry, Numbers, Part, Sink, Writer, add_up};
 use crate::isa::{self, Kernel};
 use crate::table::{Axis, Element, Merge, Params, Replica, TableSpec, Type};
+use crate::transfer::Format;
 use dunlin_comm::Buffer;
 use dunlin_comm::collective::Node;
 use std::marker::PhantomData;
@@ -137,6 +143,18 @@ impl Params {
         afterwards: Afterwards,
         spare: &mut Vec<Buffer>,
     ) -> Vec<Part> {
+        self.take_rounded(geometry, shards, afterwards, &mut Carry::default(), spare)
+    }
+
+    /// The same, each number rounded as `carry` says, which gets what that loses.
+    pub fn take_rounded(
+        &mut self,
+        geometry: &[Geometry],
+        shards: usize,
+        afterwards: Afterwards,
+        carry: &mut Carry,
+        spare: &mut Vec<Buffer>,
+    ) -> Vec<Part> {
         let mut parts: Vec<Writer> =
             (0..shards).map(|_| Writer::new(geometry, spare.pop().unwrap_or_default())).collect();
         let lanes = self.lanes;
@@ -151,8 +169,8 @@ impl Params {
                 }
                 let part = &mut parts[shard_of(number, chunk, shards)];
                 with_type!(table.element, T => isa::run(TakeChunk::<T> {
-                    replica, table, number, chunk, lanes, afterwards, part, scratch: &mut scratch,
-                    element: PhantomData,
+                    replica, table, number, chunk, lanes, afterwards, carry: carry.of(number), part,
+                    scratch: &mut scratch, element: PhantomData,
                 }));
             }
             replica.touched.fill(0);
@@ -315,6 +333,8 @@ struct TakeChunk<'a, 'w, T> {
     chunk: usize,
     lanes: usize,
     afterwards: Afterwards,
+    /// If it is rounded: how, and the carries of the table.
+    carry: Option<(Format, &'a mut [f32])>,
     part: &'a mut Writer<'w>,
     scratch: &'a mut Buffer,
     element: PhantomData<T>,
@@ -325,7 +345,8 @@ impl<T: Element> Kernel for TakeChunk<'_, '_, T> {
 
     #[inline(always)]
     fn run(self) {
-        let TakeChunk { replica, table, number, chunk, lanes, afterwards, part, scratch, .. } = self;
+        let TakeChunk { replica, table, number, chunk, lanes, afterwards, mut carry, part, scratch, .. } =
+            self;
         let Replica { spec, values, base, touched, left, .. } = replica;
         let (Some(values), Some(base)) = (T::slot_mut(values), T::slot_mut(base)) else { return };
         let (values, base) = (values.as_mut_slice(), base.as_mut_slice());
@@ -340,10 +361,13 @@ impl<T: Element> Kernel for TakeChunk<'_, '_, T> {
         }
         for (place, at) in touched_rows(touched, table, chunk, compact) {
             let update = &mut update[at];
-            let rows = values[place.clone()].iter().zip(&base[place]);
+            let rows = values[place.clone()].iter().zip(&base[place.clone()]);
             update.iter_mut().zip(rows).for_each(|(update, (value, base))| *update = value.minus(*base));
             if spec.merge == Merge::Mean {
                 update.iter_mut().for_each(|update| *update = update.divided(lanes));
+            }
+            if let Some(carry) = carry.as_mut().filter(|_| T::TYPE == Type::F32) {
+                carry::round(bytemuck::cast_slice_mut(update), carry, place);
             }
         }
         let sparse = match compact {

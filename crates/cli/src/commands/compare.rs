@@ -112,9 +112,14 @@ impl Compare {
         };
         // Meant for the others: here there is nothing to choose.
         let only = strategies.iter().all(has_own);
+        let is_stale =
+            |strategy: &String| ["ssp", "essp", "asp"].iter().any(|word| strategy.starts_with(word));
+        let some_stale = strategies.iter().any(is_stale);
         for strategy in strategies {
             let clocks_per_epoch = self.flags.clocks_per_epoch.filter(|_| only || !has_own(&strategy));
-            let flags = TrainFlags { strategy: Some(strategy), clocks_per_epoch, ..self.flags.clone() };
+            let bandwidth = self.flags.bandwidth.clone().filter(|_| !some_stale || is_stale(&strategy));
+            let flags =
+                TrainFlags { strategy: Some(strategy), clocks_per_epoch, bandwidth, ..self.flags.clone() };
             let checked = flags.check()?;
             if matches!(checked.place, Place::Hosts(_)) {
                 return usage("--cluster hosts: compare runs on threads, processes and sim:N".into());

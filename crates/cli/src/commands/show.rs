@@ -97,6 +97,8 @@ fn object(record: &Record) -> Value {
         "staleness": staleness,
         "merge_errors": record.report.mean_merge_errors().collect::<std::collections::BTreeMap<_, _>>(),
         "blocked_seconds": record.report.blocked_seconds,
+        "update_bytes": record.report.update_bytes,
+        "managed": record.report.managed,
         "bytes_sent": record.bytes_sent,
         "resumes": record.resumes,
         "checkpoints": checkpoints.collect::<Vec<_>>(),

@@ -11,8 +11,9 @@ use dunlin::event::Outcome;
 use dunlin::isa::{self, Isa};
 use dunlin::memory::parse_bytes;
 use dunlin::model::Model;
-use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until};
+use dunlin::run::{CheckpointPolicy, Run, Slow, Stop, Until, parse_bandwidth};
 use dunlin::strategy::StrategySpec;
+use dunlin::transfer::Transfer;
 use dunlin::{Error, Result, comm};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -80,6 +81,14 @@ pub(crate) struct TrainFlags {
     /// [default: the model's]
     #[arg(long)]
     pub(crate) strategy: Option<String>,
+    /// In how many bits updates travel under bsp, ssp, essp and asp: f32, bf16, f16; bf16,TABLE=f32 sets single tables.
+    /// What rounding takes away is kept and added to the next update [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) transfer: Option<String>,
+    /// Under ssp, essp and asp, what a worker may send a second, such as 50MB/s: what is left of it carries the most
+    /// important updates before their clock ends [default: all go at the end of the clock]
+    #[arg(long, value_name = "SIZE/s")]
+    pub(crate) bandwidth: Option<String>,
     /// Where the ranks live: threads, processes, hosts:FILE, sim:WORKERS [default: threads]
     #[arg(long)]
     pub(crate) cluster: Option<String>,
@@ -220,6 +229,7 @@ fn object(run: &Run, outcome: &Outcome) -> serde_json::Value {
     let about = serde_json::json!({
         "model": run.model,
         "strategy": run.strategy.to_string(),
+        "transfer": run.transfer.to_string(),
         "cluster": run.cluster,
         "workers": run.workers,
         "lanes": run.lanes,
@@ -388,6 +398,8 @@ impl TrainFlags {
             resume: flags.resume,
             log_order: flags.log_order.clone(),
             replay: flags.replay.clone(),
+            transfer: flags.transfer.as_deref().map_or(Ok(Transfer::default()), str::parse)?,
+            bandwidth: flags.bandwidth.as_deref().map(parse_bandwidth).transpose()?,
             memory: flags.memory.as_deref().map(|text| parse_bytes("--memory", text)).transpose()?,
         };
         run.check_strategy()?;

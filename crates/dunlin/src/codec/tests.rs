@@ -152,7 +152,10 @@ fn survives_any_bytes() {
             Encoding::Pairs8,
             Encoding::Narrow8,
             Encoding::Narrow16,
-        ][rng.below(6)];
+            Encoding::Packed([Format::Bf16, Format::F16, Format::F32][rng.below(3)], Layout::Dense),
+            Encoding::Packed(Format::Bf16, Layout::Rows),
+            Encoding::Packed(Format::F16, Layout::Pairs),
+        ][rng.below(9)];
         let entry =
             Entry { table: 0, chunk: rng.below(3) as u32, offset: 8 * rng.below(100) as u32, encoding };
         let received =
@@ -161,6 +164,50 @@ fn survives_any_bytes() {
             let mut writer = Writer::new(&geometry, Buffer::new());
             add_up(&[(Node::leaf(0), part.clone()), (Node::leaf(1), part)], 2, &geometry, &mut writer);
             assert_eq!(writer.finish().entries.len(), 1, "seed {seed}");
+        }
+    }
+}
+
+/// Rounded numbers travel in half the bytes and arrive as they were; what 16 bits do not hold travels as it is.
+#[test]
+fn packed_parts_come_back_as_they_went() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..300u64 {
+        let mut rng = stream(seed, "packed-test", &[]);
+        let table = table_of(seed, &mut rng);
+        let (geometry, format) = ([table], [Format::Bf16, Format::F16][rng.below(2)]);
+        with_type!(table.element, T => {
+            let rounds = rng.below(4) > 0 && T::TYPE == Type::F32;
+            let round = |number: T| match rounds {
+                true => T::from_f64(f64::from(format.round(number.to_f64() as f32))),
+                false => number,
+            };
+            let chunks: Vec<Vec<T>> = (0..table.chunks)
+                .map(|chunk| random_chunk(&mut rng, table.elements(chunk).len(), table.stride))
+                .map(|numbers: Vec<T>| numbers.into_iter().map(round).collect())
+                .collect();
+            let mut writer = Writer::new(&geometry, Buffer::new());
+            chunks.iter().enumerate().for_each(|(chunk, numbers)| { writer.chunk(0, chunk, numbers); });
+            let part = writer.finish();
+            let wide = part.body.len();
+            let is_dense = part.entries.iter().all(|entry| entry.encoding == Encoding::Dense);
+            let packed = part.packed(&[if T::TYPE == Type::F32 { format } else { Format::F32 }], &geometry);
+            assert!(!(rounds && is_dense) || packed.body.len() <= wide / 2 + 8 * table.chunks, "seed {seed}: half");
+            seen.extend(packed.entries.iter().map(|entry| format!("{:?}", entry.encoding)));
+            let bytes = packed.body.clone();
+            let back = Part::received(&mut Message::shared(&(), bytes.clone()), packed.entries.clone(), &geometry);
+            let back = back.unwrap();
+            for (entry, numbers) in back.entries.iter().zip(&chunks) {
+                assert_eq!(dense::<T>(&back, entry, &geometry), *numbers, "seed {seed}");
+            }
+            let cut = Buffer::from(&bytes.bytes()[..bytes.len().saturating_sub(1)]);
+            let cut = Part::received(&mut Message::new(&(), cut), packed.entries.clone(), &geometry);
+            assert!(bytes.is_empty() || cut.is_err(), "seed {seed}: cut short");
+        });
+    }
+    for layout in ["Dense", "Rows", "Pairs"] {
+        for format in ["Bf16", "F16"] {
+            assert!(seen.contains(&format!("Packed({format}, {layout})")), "{layout}, {format}: {seen:?}");
         }
     }
 }

@@ -197,7 +197,7 @@ fn narrow<N: bytemuck::Pod>(body: &mut Buffer, numbers: &[i32], to: impl Fn(i32)
     offset
 }
 
-fn write_places(body: &mut Buffer, places: &[u16]) -> usize {
+pub(super) fn write_places(body: &mut Buffer, places: &[u16]) -> usize {
     let offset = body.extend(&[places.len() as u32, 0]);
     body.extend(places);
     offset

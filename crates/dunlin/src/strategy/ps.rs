@@ -3,16 +3,25 @@
 //! A lane works a clock on the worker's tables; then its updates are taken and pushed to the shards that own
 //! the chunks. Under `bsp` the tables go back to what they were until the shards send the sum of all lanes.
 //! Under the others the worker keeps its own updates in view, holds on to those that a shard has not yet
-//! confirmed, and lays them over every value that arrives, so that a lane always reads its own writes.
+//! confirmed, and lays them over every value that arrives, so that a lane always reads its own writes. With a budget of
+//! bytes, updates go out and come in in the middle of a clock too (`early`).
 
-use super::server::{FROM_SHARD, FromShard, Mode, Shard, Shards, ToShard};
+mod early;
+mod sending;
+mod shards;
+
+pub use shards::{install_shards, place_shards};
+
+use super::server::{FROM_SHARD, FromShard, ToShard};
 use super::{Lanes, Report, Strategy, StrategySpec, Task};
 use crate::codec::{Entry, Part, add_neighbours};
 use crate::table::{Axis, Params, Replica};
-use crate::update::{Afterwards, Geometry};
+use crate::transfer::{Format, Transfer};
+use crate::update::{Afterwards, Carry, Geometry};
 use crate::{Result, Sums};
 use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Comm, Message, Time};
+use early::Budget;
 use std::sync::Arc;
 
 /// How reads are kept fresh.
@@ -33,7 +42,27 @@ enum Reads {
 struct View {
     version: u64,
     committed: Vec<u64>,
+    /// Early messages of the clock after those, by lane; empty if there are none.
+    early: Vec<u32>,
     asked: bool,
+}
+
+/// An update of a hosted lane that is on its way.
+#[derive(Debug)]
+struct Own {
+    lane: usize,
+    clock: u64,
+    /// Which of the clock's early messages to its shard it is; the last one of the clock has the largest number.
+    number: u32,
+    part: Part,
+}
+
+impl View {
+    /// True if the values hold `own`.
+    fn has(&self, own: &Own) -> bool {
+        let early = self.early.get(own.lane).copied().unwrap_or(0);
+        (own.clock, own.number) < (self.committed[own.lane], early)
+    }
 }
 
 /// The state of the strategy on one worker.
@@ -46,14 +75,19 @@ pub struct ParameterServer {
     shard_ranks: Vec<usize>,
     /// Lock-step: updates of hosted lanes in the current clock, by shard.
     updates: Vec<Vec<(Node, Part)>>,
-    hosted: usize,
+    hosted: std::ops::Range<usize>,
+    /// How updates travel, by table, and what rounding has left of them, by hosted lane.
+    formats: Vec<Format>,
+    carries: Vec<Carry>,
     /// Lock-step: the first clock that is not yet in the tables, and the sums that arrived: clock, shard, lanes.
     ready: u64,
     combined: Vec<(u64, u16, Node, Part)>,
     /// By shard, by table.
     views: Vec<Vec<View>>,
-    /// By shard: own updates that are not yet in its values: lane, clock, update.
-    unconfirmed: Vec<Vec<(usize, u64, Part)>>,
+    /// By shard: own updates that are not yet in its values.
+    unconfirmed: Vec<Vec<Own>>,
+    /// If updates may go out early.
+    budget: Option<Budget>,
     shared_tables: Vec<usize>,
     /// Buffers to use again.
     spare: Vec<Buffer>,
@@ -86,24 +120,49 @@ impl ParameterServer {
         };
         let name = |replica: &Replica| bound.map_or(u64::MAX, |bound| bound.of(&replica.spec.name));
         let shards = shard_ranks.len();
-        let view = View { version: 0, committed: vec![clock; lanes.total], asked: false };
+        let view = View { version: 0, committed: vec![clock; lanes.total], early: Vec::new(), asked: false };
         let shared = |table: &usize| params.replicas[*table].spec.axis != Axis::Example;
         ParameterServer {
             reads,
             staleness: params.replicas.iter().map(name).collect(),
             lanes: lanes.total,
             updates: vec![Vec::new(); shards],
-            hosted: lanes.hosted.len(),
+            hosted: lanes.hosted.clone(),
+            formats: vec![Format::F32; geometry.len()],
+            carries: lanes.hosted.clone().map(|_| Carry::default()).collect(),
             ready: clock,
             combined: Vec::new(),
             views: vec![vec![view; geometry.len()]; shards],
-            unconfirmed: vec![Vec::new(); shards],
+            unconfirmed: (0..shards).map(|_| Vec::new()).collect(),
+            budget: None,
             shared_tables: (0..geometry.len()).filter(shared).collect(),
             geometry,
             shard_ranks,
             spare: Vec::new(),
             report: Report::default(),
         }
+    }
+
+    /// The same, with updates that travel as `transfer` says.
+    pub fn with_transfer(self, transfer: &Transfer, params: &Params) -> ParameterServer {
+        let specs = || params.replicas.iter().map(|replica| &replica.spec);
+        let formats = specs().map(|spec| transfer.of(spec)).collect();
+        let carries = self.hosted.clone().map(|_| Carry::new(transfer, specs())).collect();
+        ParameterServer { formats, carries, ..self }
+    }
+
+    /// The same, with `bytes_per_second` that each of `workers` workers may send to have updates travel early.
+    pub fn with_budget(self, bytes_per_second: Option<u64>, workers: usize) -> ParameterServer {
+        let shards = self.shard_ranks.len();
+        // An update goes to its shard and on to all others; one of these ways is within a rank, if workers have shards.
+        let copies = if self.shard_ranks.iter().any(|rank| *rank < workers) { workers - 1 } else { workers };
+        let budget = bytes_per_second.map(|bytes| Budget::new(bytes, copies, shards));
+        ParameterServer { budget, ..self }
+    }
+
+    /// The carry of a hosted lane.
+    pub fn carry_mut(&mut self, lane: usize) -> &mut Carry {
+        &mut self.carries[lane - self.hosted.start]
     }
 
     /// Takes in one message of a shard.
@@ -113,48 +172,61 @@ impl ParameterServer {
                 let part = Part::received(&mut message, entries, &self.geometry)?;
                 self.combined.push((clock, shard, lanes, part));
             }
-            FromShard::Fresh { shard, table, version, committed, answer, entries } => {
+            FromShard::Fresh { shard, table, version, committed, early, answer, entries } => {
                 let (shard, table) = (usize::from(shard), usize::from(table));
                 let known = self.views.get(shard).is_some_and(|tables| table < tables.len());
-                if !known || committed.len() != self.lanes {
+                if !known || committed.len() != self.lanes || ![0, self.lanes].contains(&early.len()) {
                     return Err(message.bad(format!("values of table {table} from shard {shard}")).into());
                 }
                 let part = Part::received(&mut message, entries, &self.geometry)?;
-                self.refresh(shard, table, version, committed, answer, &part, params);
+                let view = View { version, committed, early, asked: false };
+                self.refresh(shard, table, view, answer, &part, params);
+            }
+            FromShard::Early { shard, version, entries } => {
+                let part = Part::received(&mut message, entries, &self.geometry)?;
+                let Some(views) = self.views.get(usize::from(shard)) else {
+                    return Err(message.bad(format!("updates from shard {shard}")).into());
+                };
+                // What values have arrived with meanwhile is not added again.
+                let is_new = |entry: &Entry| views[usize::from(entry.table)].version < version;
+                params.add_under(&part, is_new, &self.geometry);
             }
         }
         Ok(())
     }
 
     /// Puts newer values of a table into view, with the worker's own unconfirmed updates on top.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
     fn refresh(
         &mut self,
         shard: usize,
         table: usize,
-        version: u64,
-        committed: Vec<u64>,
+        new: View,
         answer: bool,
         part: &Part,
         params: &mut Params,
     ) {
         let view = &mut self.views[shard][table];
-        view.asked &= !answer;
-        if version < view.version {
+        let asked = view.asked & !answer;
+        if new.version < view.version {
+            view.asked = asked;
             return; // a newer push overtook this answer
         }
-        (view.version, view.committed) = (version, committed);
-        params.set(part, &self.geometry);
+        *view = View { asked, ..new };
+        let is_within = self.budget.is_some(); // a lane may be in the middle of a clock
+        match is_within {
+            true => params.set_under(part, &self.geometry),
+            false => params.set(part, &self.geometry),
+        }
         let in_part =
             |entry: &Entry| part.entries.binary_search_by_key(&entry.key(), |entry| entry.key()).is_ok();
-        for (lane, clock, update) in &self.unconfirmed[shard] {
-            if *clock >= self.views[shard][table].committed[*lane] {
-                params.add_part(update, in_part, &self.geometry);
+        for own in self.unconfirmed[shard].iter().filter(|own| !view.has(own)) {
+            match is_within {
+                true => params.add_under(&own.part, in_part, &self.geometry),
+                false => params.add_part(&own.part, in_part, &self.geometry),
             }
         }
         let (views, tables) = (&self.views[shard], &self.shared_tables);
-        self.unconfirmed[shard]
-            .retain(|(lane, clock, _)| tables.iter().any(|table| *clock >= views[*table].committed[*lane]));
+        self.unconfirmed[shard].retain(|own| tables.iter().any(|table| !views[*table].has(own)));
     }
 
     /// Lock-step: once all shards have sent the sums of clock `ready`, adds them.
@@ -247,14 +319,6 @@ impl ParameterServer {
         }
     }
 
-    fn send(&mut self, comm: &mut Comm, shard: usize, lanes: Node, clock: u64, part: Part) -> Result<()> {
-        self.report.update_bytes[0] += part.dense_bytes(&self.geometry) as u64;
-        self.report.update_bytes[1] += part.body.len() as u64;
-        let Part { entries, body } = part;
-        let head = ToShard::Push { shard: shard as u16, lanes, clock, entries };
-        Ok(comm.call(self.shard_ranks[shard], Message::shared(&head, body))?)
-    }
-
     /// Counts the staleness of what `lane` will read in `clock`.
     fn observe(&mut self, lane: usize, clock: u64, params: &Params) {
         for table in &self.shared_tables {
@@ -271,72 +335,6 @@ impl ParameterServer {
             }
         }
     }
-}
-
-/// Bytes of tables that a shard owns at most, so that no message comes near the limit of a frame.
-const SHARD_BYTES: usize = 128 << 20;
-
-/// Workers that add up each other's updates themselves, if they share memory; more of them leave it to the shards.
-const RELAY_WORKERS: usize = 4;
-
-/// The rank of every shard, by shard number: `ranks` in turn, until none owns more than 128 MiB.
-pub fn place_shards(params: &Params, ranks: std::ops::Range<usize>) -> Vec<usize> {
-    let shared = params.replicas.iter().filter(|replica| replica.spec.axis != Axis::Example);
-    let bytes: usize = shared.map(|table| table.spec.rows * table.spec.bytes_per_row()).sum();
-    let rounds = bytes.div_ceil(SHARD_BYTES * ranks.len().max(1)).max(1);
-    std::iter::repeat_n(ranks, rounds).flatten().collect()
-}
-
-/// Puts this rank's shards in place, if it is to have any. Dedicated server ranks call it too.
-pub fn install_shards(
-    spec: &StrategySpec,
-    comm: &mut Comm,
-    params: &Params,
-    workers: usize,
-    lanes: usize,
-    shard_ranks: &[usize],
-    clock: u64,
-) {
-    let relay = comm.shares_memory() && workers <= RELAY_WORKERS;
-    let own = shard_ranks.iter().enumerate().filter(|(_, rank)| **rank == comm.rank());
-    let shards = own.map(|(number, _)| {
-        let (mode, holds_values) = match spec {
-            StrategySpec::Bsp
-            | StrategySpec::AllReduce
-            | StrategySpec::Rotation
-            | StrategySpec::RotationAsync
-            | StrategySpec::Scheduled(_) => (Mode::LockStep { relay }, false),
-            StrategySpec::Essp(_) => (Mode::Arrival { eager: true }, true),
-            StrategySpec::Ssp(_) | StrategySpec::Asp => (Mode::Arrival { eager: false }, true),
-        };
-        let values = holds_values.then(|| values_of(params, number, shard_ranks.len()));
-        let mut shard = Shard::new(number, workers, lanes, params.geometry(), mode, values);
-        shard.start_at(clock);
-        shard
-    });
-    let shards: Vec<Shard> = shards.collect();
-    if !shards.is_empty() {
-        comm.install(Box::new(Shards(shards)));
-    }
-}
-
-/// A copy of the chunks that shard `number` owns; the other pages stay unmapped.
-fn values_of(params: &Params, number: usize, shards: usize) -> Params {
-    let geometry = params.geometry();
-    let untracked = |replica: &Replica| match replica.spec.axis {
-        Axis::Example => Replica::new(crate::TableSpec { rows: 0, ..replica.spec.clone() }, false),
-        _ => Replica::new(replica.spec.clone(), false),
-    };
-    let mut values =
-        Params { replicas: params.replicas.iter().map(untracked).collect(), lanes: params.lanes };
-    let tables = (0..geometry.len()).filter(|table| params.replicas[*table].spec.axis != Axis::Example);
-    let chunks = tables.flat_map(|table| (0..geometry[table].chunks).map(move |chunk| (table, chunk)));
-    for (table, chunk) in
-        chunks.filter(|(table, chunk)| crate::update::shard_of(*table, *chunk, shards) == number)
-    {
-        values.set(&params.read(std::iter::once((table, chunk)), &geometry), &geometry);
-    }
-    values
 }
 
 impl Strategy for ParameterServer {
@@ -371,6 +369,7 @@ impl Strategy for ParameterServer {
                 self.look(comm, params)?;
             }
         }
+        self.budget.iter_mut().for_each(|budget| budget.begin(comm));
         self.observe(lane, clock, params);
         Ok(Task::Work { lane, row_block: 0, clock })
     }
@@ -378,16 +377,16 @@ impl Strategy for ParameterServer {
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
         let shards = self.shard_ranks.len();
         if self.reads != Reads::LockStep {
-            let parts = params.take_updates(&self.geometry, shards, Afterwards::Keep, &mut self.spare);
+            let parts = self.take(params, lane, Afterwards::Keep);
             for (shard, part) in parts.into_iter().enumerate() {
                 self.send(comm, shard, Node::leaf(lane), clock, part.clone())?;
-                self.unconfirmed[shard].push((lane, clock, part));
+                self.unconfirmed[shard].push(Own { lane, clock, number: u32::MAX, part });
             }
             return Ok(());
         }
-        let last = self.updates[0].len() + 1 == self.hosted;
+        let last = self.updates[0].len() + 1 == self.hosted.len();
         let afterwards = if last { Afterwards::Leave } else { Afterwards::Restore };
-        let parts = params.take_updates(&self.geometry, shards, afterwards, &mut self.spare);
+        let parts = self.take(params, lane, afterwards);
         for (updates, part) in self.updates.iter_mut().zip(parts) {
             updates.push((Node::leaf(lane), part));
         }
@@ -400,7 +399,21 @@ impl Strategy for ParameterServer {
         Ok(())
     }
 
+    fn within(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64) -> Result<()> {
+        if self.budget.is_none() {
+            return Ok(());
+        }
+        self.look(comm, params)?;
+        let Some(budget) = &mut self.budget else { return Ok(()) };
+        budget.look(comm);
+        match budget.worth() {
+            Some(bytes) => self.send_early(comm, params, (lane, clock), bytes),
+            None => Ok(()),
+        }
+    }
+
     fn drain(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
+        self.budget.iter_mut().for_each(|budget| budget.rest(comm));
         if self.reads == Reads::LockStep {
             return Ok(()); // `next` says that the clock is reached only when all sums have been added
         }
@@ -413,11 +426,19 @@ impl Strategy for ParameterServer {
         Ok(comm.barrier()?)
     }
 
+    fn carries(&self, lane: usize) -> Vec<(u16, &[u8])> {
+        self.carries[lane - self.hosted.start].bytes().collect()
+    }
+
     fn blocked_seconds(&self) -> f64 {
         self.report.blocked_seconds
     }
 
     fn report(&self) -> Report {
-        self.report.clone()
+        let mut report = self.report.clone();
+        if let Some(budget) = &self.budget {
+            [report.managed.budget_bytes, report.managed.used_bytes] = budget.totals;
+        }
+        report
     }
 }

@@ -7,7 +7,7 @@
 //! adds every update at once to the values it holds, remembers which lanes have committed which clocks, and
 //! answers pulls, or pushes, with the chunks that changed since the receiver last heard of them.
 //!
-//! Updates are deduplicated by (lane, clock): a second copy changes nothing.
+//! Updates are deduplicated by (lane, clock), early ones by their number within it too: a second copy changes nothing.
 
 pub use crate::channel::FROM_SHARD;
 
@@ -31,6 +31,19 @@ pub enum ToShard {
         lanes: Node,
         /// The clock that they have done, from 0.
         clock: u64,
+        /// The updates.
+        entries: Vec<Entry>,
+    },
+    /// Some updates of `lane` in `clock`, which goes on: under a budget, ahead of the rest (`strategy/ps/early.rs`).
+    Early {
+        /// The shard that owns the chunks.
+        shard: u16,
+        /// The lane.
+        lane: u32,
+        /// The clock that it is in.
+        clock: u64,
+        /// How many such messages of this clock went to this shard before.
+        number: u32,
         /// The updates.
         entries: Vec<Entry>,
     },
@@ -72,9 +85,20 @@ pub enum FromShard {
         version: u64,
         /// By lane: how many of its clocks are in these values.
         committed: Vec<u64>,
+        /// By lane: how many early messages of its next clock are in them too; empty if no lane sends any.
+        early: Vec<u32>,
         /// True if this answers a pull, false if the shard sent it unasked.
         answer: bool,
         /// The chunks that changed.
+        entries: Vec<Entry>,
+    },
+    /// Updates that another worker has sent early.
+    Early {
+        /// Who says it.
+        shard: u16,
+        /// The shard's version with them.
+        version: u64,
+        /// The updates.
         entries: Vec<Entry>,
     },
 }
@@ -111,6 +135,8 @@ pub struct Shard {
     geometry: Vec<Geometry>,
     mode: Mode,
     committed: Vec<u64>,
+    /// By lane: early messages of the clock after those; empty if none ever came.
+    early: Vec<u32>,
     pending: BTreeMap<u64, Vec<(Node, Part)>>,
     values: Option<Params>,
     /// Version of the last change, by table and chunk.
@@ -141,6 +167,7 @@ impl Shard {
             geometry,
             mode,
             committed,
+            early: Vec::new(),
             pending,
             values,
             changed,
@@ -180,6 +207,7 @@ impl Shard {
         }
         let before = self.slowest();
         let part = Part::received(message, entries, &self.geometry)?;
+        self.early.get_mut(range.clone()).into_iter().for_each(|early| early.fill(0));
         self.committed[range].fill(clock + 1);
         match self.mode {
             Mode::LockStep { relay } => {
@@ -198,6 +226,41 @@ impl Shard {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Adds updates of a clock that goes on, and tells the other workers of them: they commit nothing.
+    fn hear_early(
+        &mut self,
+        message: &mut Message,
+        (lane, clock, number): (usize, u64, u32),
+        entries: Vec<Entry>,
+        out: &mut Outbox,
+    ) -> Result<()> {
+        let wrong = |what: &str| {
+            let what = format!("early update {number} of lane {lane} in clock {clock}: {what}");
+            Err(message.bad(what).into())
+        };
+        let Some(committed) = self.committed.get(lane) else { return wrong("there is no such lane") };
+        if self.values.is_none() {
+            return wrong("in lock-step there is none");
+        }
+        self.early.resize(self.committed.len(), 0);
+        let next = (*committed, self.early[lane]);
+        if (clock, number) < next {
+            return Ok(()); // a copy of what was added before
+        }
+        if (clock, number) != next {
+            return wrong(&format!("some are missing: the next is {} in clock {}", next.1, next.0));
+        }
+        let (from, body) = (message.from, message.body.clone());
+        let part = Part::received(message, entries.clone(), &self.geometry)?;
+        self.early[lane] += 1;
+        self.apply(&part);
+        let head = FromShard::Early { shard: self.number as u16, version: self.version, entries };
+        let told = Message::shared(&head, body);
+        let others = (0..self.workers).filter(|worker| *worker != from);
+        out.extend(others.map(|worker| (worker, FROM_SHARD, told.clone())));
         Ok(())
     }
 
@@ -251,8 +314,9 @@ impl Shard {
         let wanted = newer.map(|(chunk, _)| (number, chunk));
         let part = self.values.as_ref().map(|values| values.read(wanted, &self.geometry));
         let Part { entries, body } = part.unwrap_or_default();
-        let (shard, committed) = (self.number as u16, self.committed.clone());
-        let head = FromShard::Fresh { shard, table, version: self.version, committed, answer, entries };
+        let (shard, version) = (self.number as u16, self.version);
+        let (committed, early) = (self.committed.clone(), self.early.clone());
+        let head = FromShard::Fresh { shard, table, version, committed, early, answer, entries };
         (worker, FROM_SHARD, Message::shared(&head, body))
     }
 
@@ -263,6 +327,9 @@ impl Shard {
     pub fn handle(&mut self, to: ToShard, message: &mut Message, out: &mut Outbox) -> Result<()> {
         match to {
             ToShard::Push { lanes, clock, entries, .. } => self.push(message, lanes, clock, entries, out),
+            ToShard::Early { lane, clock, number, entries, .. } => {
+                self.hear_early(message, (lane as usize, clock, number), entries, out)
+            }
             ToShard::Pull { table, wanted, version, .. } => {
                 if usize::from(table) >= self.geometry.len() || message.from >= self.workers {
                     return Err(message.bad(format!("a pull of table {table}")).into());
@@ -285,7 +352,9 @@ pub struct Shards(pub Vec<Shard>);
 impl Shards {
     fn handle_message(&mut self, message: &mut Message, out: &mut Outbox) -> Result<()> {
         let to: ToShard = message.head()?;
-        let (ToShard::Push { shard: number, .. } | ToShard::Pull { shard: number, .. }) = to;
+        let (ToShard::Push { shard: number, .. }
+        | ToShard::Early { shard: number, .. }
+        | ToShard::Pull { shard: number, .. }) = to;
         match self.0.iter_mut().find(|shard| shard.number == usize::from(number)) {
             Some(shard) => shard.handle(to, message, out),
             None => Err(message.bad(format!("a message to shard {number}, which is not here")).into()),

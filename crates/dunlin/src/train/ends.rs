@@ -49,6 +49,7 @@ impl<A: Algorithm> Worker<'_, A> {
                 ("the model", run.model.clone()),
                 ("--lanes", run.lanes.to_string()),
                 ("--seed", run.seed.to_string()),
+                ("--transfer", run.transfer.to_string()),
                 ("the settings", settings),
             ]
         };
@@ -88,6 +89,7 @@ impl<A: Algorithm> Worker<'_, A> {
                 }
                 replica.set_row_bytes(first, &bytes)
             })?;
+            self.found_carries.insert(lane.number, state.carries);
             let ids: Vec<u32> = lane.locals_by_block().map(|(block, _)| block).collect();
             for (index, block) in ids.into_iter().enumerate() {
                 let bytes = state.locals.iter().find(|(id, _)| *id == block).map(|(_, bytes)| bytes);

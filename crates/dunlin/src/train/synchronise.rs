@@ -175,7 +175,9 @@ impl<A: Algorithm> Worker<'_, A> {
             let mut rows = LaneState::take_rows(&self.params, lane.rows.clone());
             let spread = self.strategy.spread_rows(lane.number).into_iter();
             rows.extend(spread.map(|(table, first, bytes)| (table as u16, first as u64, bytes.to_vec())));
-            let state = LaneState { locals, rows };
+            let carries = self.strategy.carries(lane.number).into_iter();
+            let carries = carries.map(|(table, bytes)| (table, bytes.to_vec())).collect();
+            let state = LaneState { locals, rows, carries };
             parts.push(state.into_file(lane.number)?);
         }
         if self.comm.rank() == 0 {

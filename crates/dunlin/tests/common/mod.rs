@@ -227,6 +227,8 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         log_order: None,
         replay: None,
         memory: None,
+        transfer: Default::default(),
+        bandwidth: None,
     }
 }
 
@@ -249,6 +251,7 @@ pub struct Trained {
     pub staleness: Vec<(i64, u64)>,
     pub blocked_seconds: f64,
     pub seconds: f64,
+    pub update_bytes: [u64; 2],
 }
 
 #[derive(Default)]
@@ -310,6 +313,7 @@ impl Job for TestJob {
                 .collect(),
             blocked_seconds: outcome.blocked_seconds,
             seconds: outcome.seconds,
+            update_bytes: outcome.report.update_bytes,
             ..trained
         })
     }

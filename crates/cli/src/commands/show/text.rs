@@ -3,6 +3,7 @@
 use super::record::{End, Record, Start, date};
 use crate::console::{epoch_words, plural, quantity};
 use dunlin::event::WorkerTimes;
+use dunlin::memory::in_words;
 use dunlin::strategy::mean_and_variance;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -63,6 +64,9 @@ pub(crate) fn facts(record: &Record) -> Vec<(String, String)> {
         let text = format!("{:.4} % at the end of a lap, mean over lanes and laps", 100.0 * error);
         fact(&format!("error of merged {table}"), text);
     }
+    if let Some(words) = record.report.managed.words() {
+        fact("updates", words);
+    }
     fact("bytes sent", format!("{}B", quantity(record.bytes_sent as f64)));
     if record.resumes > 0 {
         let times = plural(record.resumes, "time");
@@ -91,6 +95,12 @@ fn head(start: &Start) -> Vec<(String, String)> {
         ("version", start.version.clone()),
         ("started", date(start.unix_seconds)),
     ];
+    if let Some(bandwidth) = run.bandwidth {
+        facts.push(("bandwidth", format!("{}/s a worker", in_words(bandwidth as f64))));
+    }
+    if !run.transfer.is_exact() {
+        facts.push(("updates travel as", run.transfer.to_string()));
+    }
     if !run.slow.is_empty() {
         facts.push(("made slow", format!("{:?}", run.slow)));
     }
