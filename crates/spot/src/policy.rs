@@ -150,7 +150,8 @@ pub fn decider<'a>(
     notice: Notice,
 ) -> Result<Option<Box<dyn Decider + 'a>>> {
     let lowest = costs.profile().fewest_machines();
-    let forecaster = |name: &str| Kind::named(name)?.make(&Settings { lowest, history: Some(12), ..Settings::default() });
+    let forecaster =
+        |name: &str| Kind::named(name)?.make(&Settings { lowest, history: Some(12), ..Settings::default() });
     let planned = |name: &str, hysteresis_s: f64| {
         let planned = Planned::new(forecaster(name)?, costs, interval_s, hysteresis_s);
         Ok(Some(Box::new(planned) as Box<dyn Decider + 'a>))
