@@ -15,6 +15,7 @@ mod columns;
 mod input;
 mod kernel;
 mod lanes;
+mod moments;
 pub mod problem;
 mod scheduled;
 mod single;
@@ -317,7 +318,7 @@ impl Algorithm for Lasso {
         if unit.epoch == 0 {
             input::check(unit.block, self.width)?;
             let mut squares = params.table_mut::<f64>(SQUARES);
-            let sums = columns::sums(unit.block, self.width, self.isa);
+            let sums = moments::sums(unit.block, self.width, self.isa);
             sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
             let mut state = params.table_mut::<f64>(STATE);
             let sum: f64 =
@@ -336,11 +337,10 @@ impl Algorithm for Lasso {
         let centres: Vec<f64> = self.scales(params).iter().map(|scale| scale.centre).collect();
         let (targets, centre) = (targets(unit.block).unwrap_or_default(), self.target_centre(params));
         let mut squares = params.table_mut::<f64>(SQUARES);
-        let sums = columns::squares(unit.block, &centres, self.isa);
+        let sums = moments::squares(unit.block, &centres, self.isa);
         sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
-        each_value(unit.block, |row, column, value| {
-            squares.row_mut(column)[2] += value * (f64::from(targets[row]) - centre);
-        });
+        let sums = moments::with_targets(unit.block, targets, centre, self.width, self.isa);
+        sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[2] += sum);
         Ok(local.unwrap_or_default())
     }
 

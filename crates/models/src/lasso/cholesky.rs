@@ -1,6 +1,6 @@
 //! Cholesky factors in single precision: directions for Newton steps, which are refined by whoever takes them.
 
-use super::kernel::{VECTOR, mixed, plus, tile};
+use super::kernel::{VECTOR, Vector, mixed, plus};
 use crate::softmax::kernel::{Work, dispatch};
 use dunlin::isa::Isa;
 
@@ -41,56 +41,92 @@ struct Factor<'a> {
     inverses: &'a mut [f64],
 }
 
+/// Rows that are reduced together.
+const ROWS: usize = 6;
+
 impl Factor<'_> {
-    /// Takes the products of the first `done` columns off the `VECTOR` columns from there on, below the diagonal.
+    /// Column by column, the values that the `VECTOR` rows from `done` on have in the columns before: `packed[k]` are
+    /// those of column k.
     #[inline(always)]
-    fn reduce(&mut self, done: usize) {
+    fn pack(&self, done: usize, packed: &mut [Vector]) {
+        for lane in 0..VECTOR.min(self.size - done) {
+            let row = &self.values[(done + lane) * self.stride..][..done];
+            packed.iter_mut().zip(row).for_each(|(packed, value)| packed[lane] = *value);
+        }
+    }
+
+    /// Gives `each` of the rows from `first` on the products of its values in the columns from `start` on with the
+    /// `packed` columns, and room for the panel at `done`.
+    #[inline(always)]
+    fn each_row(
+        &mut self,
+        first: usize,
+        start: usize,
+        packed: &[Vector],
+        done: usize,
+        each: impl Fn(&mut [f32], &Vector),
+    ) {
         let (stride, last) = (self.stride, self.size - 1);
-        for i in (done..self.size).step_by(4) {
-            for j in (done..self.size.min(done + VECTOR)).step_by(4) {
-                let rows = |first: usize| -> [&[f32]; 4] {
-                    std::array::from_fn(|next| &self.values[(first + next).min(last) * stride..][..done])
-                };
-                let found = tile(rows(i), rows(j));
-                for (a, products) in found.iter().enumerate().filter(|(a, _)| i + a <= last) {
-                    for (b, product) in products.iter().enumerate() {
-                        self.values[(i + a) * stride + j + b] -= *product as f32;
-                    }
-                }
+        for first in (first..self.size).step_by(ROWS) {
+            let rows: [&[f32]; ROWS] = std::array::from_fn(|next| {
+                &self.values[(first + next).min(last) * stride + start..][..packed.len()]
+            });
+            let found = times(rows, packed);
+            for (row, found) in (first..self.size).zip(&found) {
+                each(&mut self.values[row * stride + done..][..VECTOR], found);
             }
         }
     }
 
-    /// Factors the `VECTOR` columns from `done` on, whose rows are reduced by all columns before.
+    /// Factors the square on the diagonal at `done`. Gives the inverse of its factor, column by column.
     #[allow(clippy::needless_range_loop, reason = "several arrays by row and column")]
     #[inline(always)]
-    fn columns(&mut self, done: usize, diagonal: &[f32]) {
-        let end = self.size.min(done + VECTOR);
-        let stride = self.stride;
-        for row in done..self.size {
-            for column in done..end.min(row + 1) {
-                let (above, below) = self.values.split_at_mut(row * stride);
-                let own = &mut below[done..=column];
-                let pivots = if column == row {
-                    None
-                } else {
-                    Some(&above[column * stride + done..][..column - done])
-                };
-                let (left, value) = own.split_at_mut(column - done);
-                let other = pivots.unwrap_or(left);
-                let product: f32 = left.iter().zip(other).map(|(a, b)| a * b).sum();
-                value[0] -= product;
-                if column < row {
-                    value[0] *= self.inverses[column] as f32;
-                } else if value[0] > LEAST_PIVOT * diagonal[row] {
-                    value[0] = value[0].sqrt();
-                    self.inverses[row] = 1.0 / f64::from(value[0]);
-                } else {
-                    value[0] = 0.0;
+    fn square(&mut self, done: usize, diagonal: &[f32]) -> [Vector; VECTOR] {
+        let count = VECTOR.min(self.size - done);
+        let mut square = [[0.0f32; VECTOR]; VECTOR];
+        for row in 0..count {
+            square[row].copy_from_slice(&self.values[(done + row) * self.stride + done..][..VECTOR]);
+        }
+        let mut inverse = [[0.0f32; VECTOR]; VECTOR];
+        for row in 0..count {
+            for column in 0..row {
+                let sum: f32 = (0..column).map(|at| square[row][at] * square[column][at]).sum();
+                square[row][column] = (square[row][column] - sum) * inverse[column][column];
+            }
+            let sum: f32 = (0..row).map(|at| square[row][at] * square[row][at]).sum();
+            let pivot = square[row][row] - sum;
+            square[row][row..].fill(0.0);
+            if pivot > LEAST_PIVOT * diagonal[done + row] {
+                square[row][row] = pivot.sqrt();
+                self.inverses[done + row] = 1.0 / f64::from(square[row][row]);
+                let own = self.inverses[done + row] as f32;
+                for column in 0..row {
+                    let sum: f32 = (column..row).map(|at| square[row][at] * inverse[column][at]).sum();
+                    inverse[column][row] = -sum * own;
                 }
+                inverse[row][row] = own;
+            }
+            self.values[(done + row) * self.stride + done..][..VECTOR].copy_from_slice(&square[row]);
+        }
+        inverse
+    }
+}
+
+/// The products of parts of rows with `packed` columns.
+#[inline(always)]
+fn times(rows: [&[f32]; ROWS], packed: &[Vector]) -> [Vector; ROWS] {
+    let mut sums = [[0.0f32; VECTOR]; ROWS];
+    let [a, b, c, d, e, f] = rows;
+    let values = a.iter().zip(b).zip(c).zip(d).zip(e).zip(f).zip(packed);
+    for ((((((a, b), c), d), e), f), columns) in values {
+        let values = [*a, *b, *c, *d, *e, *f];
+        for row in 0..ROWS {
+            for lane in 0..VECTOR {
+                sums[row][lane] = values[row].mul_add(columns[lane], sums[row][lane]);
             }
         }
     }
+    sums
 }
 
 impl Work for Factor<'_> {
@@ -99,15 +135,14 @@ impl Work for Factor<'_> {
     #[inline(always)]
     fn run(mut self) {
         let diagonal: Vec<f32> = (0..self.size).map(|at| self.values[at * self.stride + at]).collect();
+        let mut packed = vec![[0.0f32; VECTOR]; self.size];
         for done in (0..self.size).step_by(VECTOR) {
-            if done > 0 {
-                self.reduce(done);
-            }
-            self.columns(done, &diagonal);
-            // What the tiles left beyond the diagonal must not be taken for factors.
-            for row in done..self.size.min(done + VECTOR) {
-                self.values[row * self.stride..][row + 1..self.stride].fill(0.0);
-            }
+            self.pack(done, &mut packed[..done]);
+            self.each_row(done, 0, &packed[..done], done, |to, found| {
+                to.iter_mut().zip(found).for_each(|(to, found)| *to -= found);
+            });
+            let inverse = self.square(done, &diagonal);
+            self.each_row(done + VECTOR, done, &inverse, done, |to, found| to.copy_from_slice(found));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The rows of a block as columns, centred and scaled: dense ones explicitly, sparse ones by a correction, so that
 //! their zeros stay unstored.
 
-use super::kernel::{Matrix, VECTOR, add, pairs, products};
+use super::kernel::{Matrix, VECTOR, Vector, add, exact_products, pairs, products};
 use super::problem::Scale;
 use crate::softmax::kernel::{Work, dispatch};
 use dunlin::data::{Block, Contents};
@@ -76,7 +76,7 @@ impl Columns {
     /// Of a block's rows; `scales` of all columns. None for a block without feature rows.
     pub(super) fn new(block: &Block, scales: &[Scale], isa: Isa) -> Option<Columns> {
         let layout = match &block.contents {
-            Contents::Dense(rows) => dense(&rows.values, block.rows(), scales),
+            Contents::Dense(rows) => dense(&rows.values, block.rows(), scales, isa),
             Contents::Sparse(rows) => sparse(&rows.offsets, &rows.columns, &rows.values, scales),
             _ => return None,
         };
@@ -98,6 +98,17 @@ impl Columns {
                     *out = sum - shifts[column] * vector.sum;
                 }
             }
+        }
+    }
+
+    /// The same in double precision throughout, whatever the layout.
+    pub(super) fn exact_products(&self, which: &[u32], vector: &Residual, out: &mut [f64]) {
+        match &self.layout {
+            Layout::Dense { stride, values } => {
+                let matrix = Matrix { values, stride: *stride };
+                exact_products(self.isa, matrix, which, &vector.exact, out);
+            }
+            Layout::Sparse { .. } => self.products(which, vector, out),
         }
     }
 
@@ -155,93 +166,69 @@ impl Columns {
     }
 }
 
-/// Σ x of each of `width` columns over a block's rows.
-pub(super) fn sums(block: &Block, width: usize, isa: Isa) -> Vec<f64> {
-    let mut out = vec![0.0; width];
-    match &block.contents {
-        Contents::Dense(rows) => dispatch(isa, Sums { values: &rows.values, out: &mut out }),
-        Contents::Sparse(rows) => {
-            let entries = rows.columns.iter().zip(&rows.values);
-            entries.for_each(|(column, value)| out[*column as usize] += f64::from(*value));
-        }
-        _ => {}
-    }
-    out
-}
-
-/// Σ (x − centre)² of each column over a block's rows.
-pub(super) fn squares(block: &Block, centres: &[f64], isa: Isa) -> Vec<f64> {
-    let mut out = vec![0.0; centres.len()];
-    match &block.contents {
-        Contents::Dense(rows) => dispatch(isa, Squares { values: &rows.values, centres, out: &mut out }),
-        Contents::Sparse(rows) => {
-            let mut stored = vec![0usize; centres.len()];
-            for (column, value) in rows.columns.iter().zip(&rows.values) {
-                let column = *column as usize;
-                stored[column] += 1;
-                out[column] += (f64::from(*value) - centres[column]).powi(2);
-            }
-            for ((out, stored), centre) in out.iter_mut().zip(stored).zip(centres) {
-                *out += (block.rows() - stored) as f64 * centre * centre;
-            }
-        }
-        _ => {}
-    }
-    out
-}
-
-struct Sums<'a> {
-    values: &'a [f32],
-    out: &'a mut [f64],
-}
-
-impl Work for Sums<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for row in self.values.chunks_exact(self.out.len().max(1)) {
-            self.out.iter_mut().zip(row).for_each(|(out, value)| *out += f64::from(*value));
-        }
-    }
-}
-
-struct Squares<'a> {
-    values: &'a [f32],
-    centres: &'a [f64],
-    out: &'a mut [f64],
-}
-
-impl Work for Squares<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for row in self.values.chunks_exact(self.out.len().max(1)) {
-            for ((out, value), centre) in self.out.iter_mut().zip(row).zip(self.centres) {
-                let left = f64::from(*value) - centre;
-                *out += left * left;
-            }
-        }
-    }
-}
-
-/// Rows a piece of the transposition works on together: their lines stay in the nearest cache.
-const PIECE: usize = 16;
-
-fn dense(rows: &[f32], count: usize, scales: &[Scale]) -> Layout {
+fn dense(rows: &[f32], count: usize, scales: &[Scale], isa: Isa) -> Layout {
     let (width, stride) = (scales.len(), count.next_multiple_of(VECTOR));
     let mut values = vec![0.0f32; width * stride];
-    for first in (0..count).step_by(PIECE) {
-        let last = count.min(first + PIECE);
-        for (column, scale) in scales.iter().enumerate() {
-            let out = &mut values[column * stride + first..column * stride + last];
-            for (out, row) in out.iter_mut().zip(first..last) {
-                *out = ((f64::from(rows[row * width + column]) - scale.centre) * scale.factor) as f32;
+    dispatch(isa, Transpose { rows, count, scales, stride, values: &mut values });
+    Layout::Dense { stride, values }
+}
+
+/// Columns of which a piece of every row is read together: long enough for rows to be read ahead, and few enough that
+/// the pages which are written stay known.
+const TOGETHER: usize = 16 * VECTOR;
+
+/// Centres and scales rows, and lays them out as columns.
+struct Transpose<'a> {
+    rows: &'a [f32],
+    count: usize,
+    scales: &'a [Scale],
+    stride: usize,
+    values: &'a mut [f32],
+}
+
+impl Work for Transpose<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Transpose { rows, count, scales, stride, values } = self;
+        for block in (0..scales.len()).step_by(TOGETHER) {
+            for first in (0..count).step_by(VECTOR) {
+                for column in (block..scales.len().min(block + TOGETHER)).step_by(VECTOR) {
+                    let rows = rows[first * scales.len()..].chunks_exact(scales.len());
+                    let scales = &scales[column..scales.len().min(column + VECTOR)];
+                    let square = square(rows.take(count - first).map(|row| &row[column..]), scales);
+                    for (values, lane) in
+                        values[column * stride..].chunks_exact_mut(stride).zip(0..scales.len())
+                    {
+                        let values = &mut values[first..first + VECTOR];
+                        values.iter_mut().zip(&square).for_each(|(value, row)| *value = row[lane]);
+                    }
+                }
             }
         }
     }
-    Layout::Dense { stride, values }
+}
+
+/// The first values of some rows, centred and scaled; zero for rows that are not there.
+#[inline(always)]
+fn square<'a>(rows: impl Iterator<Item = &'a [f32]>, scales: &[Scale]) -> [Vector; VECTOR] {
+    let (mut centres, mut factors) = ([0.0f64; VECTOR], [0.0f64; VECTOR]);
+    for (lane, scale) in scales.iter().enumerate() {
+        (centres[lane], factors[lane]) = (scale.centre, scale.factor);
+    }
+    let mut square = [[0.0f32; VECTOR]; VECTOR];
+    for (row, out) in rows.zip(&mut square) {
+        let given = row.first_chunk().copied().unwrap_or_else(|| {
+            let mut given = [0.0f32; VECTOR];
+            given.iter_mut().zip(row).for_each(|(given, value)| *given = *value);
+            given
+        });
+        for lane in 0..VECTOR {
+            out[lane] = ((f64::from(given[lane]) - centres[lane]) * factors[lane]) as f32;
+        }
+    }
+    square
 }
 
 fn sparse(row_offsets: &[u32], columns: &[u32], stored: &[f32], scales: &[Scale]) -> Layout {

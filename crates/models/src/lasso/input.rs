@@ -6,6 +6,9 @@ use super::small::Small;
 use dunlin::data::{Block, Contents};
 use dunlin::{Error, Result};
 
+/// Correlations above this share of the greatest may be the greatest but for rounding.
+const NEAR: f64 = 1.0 - 1e-3;
+
 /// A block's rows as columns.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
@@ -17,11 +20,18 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// x̃ᵀ r of all columns at the coefficients of `small`, and the sums of the residual r.
+    /// x̃ᵀ r of all columns at the coefficients of `small`, and the sums of the residual r. The greatest correlations,
+    /// on which the duality gap hangs, are in double precision.
     pub(super) fn correlations(&self, small: &Small) -> (Vec<f64>, Point) {
         let residual = self.columns.residual(&self.target, small.iter());
         let mut correlations = vec![0.0; self.all.len()];
         self.columns.products(&self.all, &residual, &mut correlations);
+        let most = correlations.iter().fold(0.0f64, |most, c| most.max(c.abs()));
+        let near: Vec<u32> =
+            self.all.iter().copied().filter(|at| correlations[*at as usize].abs() >= NEAR * most).collect();
+        let mut exact = vec![0.0; near.len()];
+        self.columns.exact_products(&near, &residual, &mut exact);
+        near.iter().zip(exact).for_each(|(column, exact)| correlations[*column as usize] = exact);
         let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let point = Point {
             rows: self.target.len() as f64,
@@ -81,6 +91,13 @@ pub(super) fn check(block: &Block, width: usize) -> Result<()> {
     {
         let (found, wanted) = (rows.width, width);
         return Err(Error::Data(format!("lasso: rows of {found} columns; the data have {wanted}")));
+    }
+    // In pieces without an early end, which vectors can do; where a bad one is, is asked only if there is one.
+    let is_bad = |piece: &[f32]| piece.iter().fold(false, |bad, value| bad | !value.is_finite());
+    if let Contents::Dense(rows) = &block.contents
+        && !rows.values.chunks(4096).any(is_bad)
+    {
+        return Ok(());
     }
     let mut bad = None;
     each_value(block, |row, column, value| {

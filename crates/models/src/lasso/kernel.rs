@@ -11,37 +11,55 @@ use dunlin::isa::Isa;
 pub(super) const VECTOR: usize = 16;
 /// Rows after which accumulators are emptied.
 const CHUNK: usize = 1024;
+/// Tiles of four columns that stay in the near cache while others pass by them.
+const TILES: usize = 8;
 
-/// The products of every column of `left` with every column of `right`, all of one length, a multiple of [`VECTOR`].
+/// Sixteen numbers.
+pub(super) type Vector = [f32; VECTOR];
+
+/// The vectors of four columns, place by place.
+#[inline(always)]
+fn four([a, b, c, d]: [&[f32]; 4]) -> impl Iterator<Item = [Vector; 4]> {
+    let [a, b, c, d] = [a, b, c, d].map(|column| column.as_chunks::<VECTOR>().0.iter());
+    a.zip(b).zip(c).zip(d).map(|(((a, b), c), d)| [*a, *b, *c, *d])
+}
+
+/// The products of four columns with four, over at most [`CHUNK`] rows.
 #[allow(clippy::needless_range_loop, reason = "indices of tiles")]
 #[inline(always)]
-pub(super) fn tile<const I: usize, const J: usize>(left: [&[f32]; I], right: [&[f32]; J]) -> [[f64; J]; I] {
-    let length = left[0].len();
-    let mut sums = [[0.0f64; J]; I];
-    let mut start = 0;
-    while start < length {
-        let end = length.min(start + CHUNK);
-        let count = (end - start) / VECTOR;
-        let left = left.map(|column| &column[start..end].as_chunks::<VECTOR>().0[..count]);
-        let right = right.map(|column| &column[start..end].as_chunks::<VECTOR>().0[..count]);
-        let mut parts = [[[0.0f32; VECTOR]; J]; I];
-        for at in 0..count {
-            let rights = right.map(|column| column[at]);
-            for i in 0..I {
-                let value = left[i][at];
-                for j in 0..J {
-                    for lane in 0..VECTOR {
-                        parts[i][j][lane] = value[lane].mul_add(rights[j][lane], parts[i][j][lane]);
-                    }
+fn tile(left: [&[f32]; 4], right: [&[f32]; 4]) -> [[f32; 4]; 4] {
+    let mut parts = [[[0.0f32; VECTOR]; 4]; 4];
+    for (left, right) in four(left).zip(four(right)) {
+        for i in 0..4 {
+            for j in 0..4 {
+                for lane in 0..VECTOR {
+                    parts[i][j][lane] = left[i][lane].mul_add(right[j][lane], parts[i][j][lane]);
                 }
             }
         }
-        for i in 0..I {
-            for j in 0..J {
-                sums[i][j] += f64::from(total(&parts[i][j]));
+    }
+    parts.map(|row| row.map(|part| total(&part)))
+}
+
+/// The products of eight columns with a vector, all of one length, a multiple of [`VECTOR`].
+#[allow(clippy::needless_range_loop, reason = "indices of tiles")]
+#[inline(always)]
+fn eight(columns: [&[f32]; 8], vector: &[f32]) -> [f64; 8] {
+    let mut sums = [0.0f64; 8];
+    for start in (0..vector.len()).step_by(CHUNK) {
+        let range = start..vector.len().min(start + CHUNK);
+        let vector = vector[range.clone()].as_chunks::<VECTOR>().0;
+        let columns = columns.map(|column| &column[range.clone()].as_chunks::<VECTOR>().0[..vector.len()]);
+        let mut parts = [[0.0f32; VECTOR]; 8];
+        for (at, right) in vector.iter().enumerate() {
+            for i in 0..8 {
+                let left = columns[i][at];
+                for lane in 0..VECTOR {
+                    parts[i][lane] = left[lane].mul_add(right[lane], parts[i][lane]);
+                }
             }
         }
-        start = end;
+        sums.iter_mut().zip(&parts).for_each(|(sum, part)| *sum += f64::from(total(part)));
     }
     sums
 }
@@ -78,15 +96,26 @@ pub(super) fn products(isa: Isa, matrix: Matrix, which: &[u32], vector: &[f32], 
         #[inline(always)]
         fn run(self) {
             let Products(matrix, which, vector, out) = self;
-            let mut places = which.chunks_exact(8);
-            let mut outs = out.chunks_exact_mut(8);
-            for (which, out) in (&mut places).zip(&mut outs) {
-                let columns: [&[f32]; 8] = std::array::from_fn(|at| matrix.column(which[at]));
-                let found = tile(columns, [vector]);
-                (0..8).for_each(|at| out[at] = found[at][0]);
+            for (which, out) in which.chunks(8).zip(out.chunks_mut(8)) {
+                // Beyond the end the last column is repeated.
+                let column = |at: usize| matrix.column(which[at.min(which.len() - 1)]);
+                out.copy_from_slice(&eight(std::array::from_fn(column), vector)[..out.len()]);
             }
-            for (which, out) in places.remainder().iter().zip(outs.into_remainder()) {
-                *out = tile([matrix.column(*which)], [vector])[0][0];
+        }
+    }
+    dispatch(isa, Products(matrix, which, vector, out));
+}
+
+/// out[k] = column `which[k]` · vector, in double precision; columns may be padded beyond the vector's end.
+pub(super) fn exact_products(isa: Isa, matrix: Matrix, which: &[u32], vector: &[f64], out: &mut [f64]) {
+    struct Products<'a>(Matrix<'a>, &'a [u32], &'a [f64], &'a mut [f64]);
+    impl Work for Products<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run(self) {
+            let Products(matrix, which, vector, out) = self;
+            for (which, out) in which.iter().zip(out) {
+                *out = mixed(vector, &matrix.column(*which)[..vector.len()]);
             }
         }
     }
@@ -94,41 +123,67 @@ pub(super) fn products(isa: Isa, matrix: Matrix, which: &[u32], vector: &[f32], 
 }
 
 /// Gives `out(i, j, product)` for all columns i of `which` and j from `first` on, where i ≤ j.
+///
+/// A block of the new columns stays in the near cache while all columns pass by it, [`CHUNK`] rows at a time.
 pub(super) fn pairs(
     isa: Isa,
     matrix: Matrix,
     which: &[u32],
     first: usize,
-    out: impl FnMut(usize, usize, f64),
+    mut out: impl FnMut(usize, usize, f64),
 ) {
-    struct Pairs<'a, F>(Matrix<'a>, &'a [u32], usize, F);
-    impl<F: FnMut(usize, usize, f64)> Work for Pairs<'_, F> {
-        type Out = ();
-        #[inline(always)]
-        fn run(self) {
-            let Pairs(matrix, which, first, mut out) = self;
-            let last = which.len().saturating_sub(1);
-            // Beyond the end a tile repeats the last column.
-            let four = |at: usize| -> [&[f32]; 4] {
-                std::array::from_fn(|next| matrix.column(which[(at + next).min(last)]))
-            };
-            for j in (first..which.len()).step_by(4) {
-                let right = four(j);
-                for i in (0..which.len().min(j + 4)).step_by(4) {
-                    let found = tile(four(i), right);
-                    for (a, row) in found.iter().enumerate() {
-                        for (b, product) in row.iter().enumerate() {
-                            if i + a <= j + b && j + b <= last {
-                                out(i + a, j + b, *product);
-                            }
-                        }
+    let mut sums = vec![[[0.0f64; 4]; 4]; which.len().div_ceil(4) * TILES];
+    for start in (first..which.len()).step_by(4 * TILES) {
+        let which = &which[..which.len().min(start + 4 * TILES)];
+        sums.fill([[0.0; 4]; 4]);
+        dispatch(isa, Tiles { matrix, which, start, sums: &mut sums });
+        for (i, j, at) in places(which.len(), start) {
+            for (a, row) in sums[at].iter().enumerate() {
+                for (b, product) in row.iter().enumerate() {
+                    if i + a <= j + b && j + b < which.len() {
+                        out(i + a, j + b, *product);
                     }
                 }
             }
         }
     }
-    if !which.is_empty() {
-        dispatch(isa, Pairs(matrix, which, first, out));
+}
+
+/// First columns of all tiles of a block of columns from `start` on that reach the diagonal or are above it, and their
+/// places among the sums.
+#[inline(always)]
+fn places(count: usize, start: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let rights = move |i: usize| (start..count).step_by(4).enumerate().filter(move |(_, j)| i < j + 4);
+    (0..count).step_by(4).flat_map(move |i| rights(i).map(move |(at, j)| (i, j, i / 4 * TILES + at)))
+}
+
+/// Products of all columns of `which` with those from `start` on, added to tiles of `sums`.
+struct Tiles<'a> {
+    matrix: Matrix<'a>,
+    which: &'a [u32],
+    start: usize,
+    sums: &'a mut [[[f64; 4]; 4]],
+}
+
+impl Work for Tiles<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Tiles { matrix, which, start, sums } = self;
+        for first in (0..matrix.stride).step_by(CHUNK) {
+            let range = first..matrix.stride.min(first + CHUNK);
+            // Beyond the end a tile repeats the last column.
+            let last = which.len() - 1;
+            let four = |at: usize| -> [&[f32]; 4] {
+                std::array::from_fn(|next| &matrix.column(which[(at + next).min(last)])[range.clone()])
+            };
+            for (i, j, at) in places(which.len(), start) {
+                for (sums, found) in sums[at].iter_mut().zip(&tile(four(i), four(j))) {
+                    sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += f64::from(*found));
+                }
+            }
+        }
     }
 }
 
@@ -162,4 +217,50 @@ pub(super) fn mixed(a: &[f64], b: &[f32]) -> f64 {
     }
     let tail: f64 = rest.iter().zip(other).map(|(a, b)| a * f64::from(*b)).sum();
     ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7])) + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin::rng::stream;
+
+    /// Columns longer than a chunk and more than a block, against products in double precision.
+    #[test]
+    fn products_are_those_of_double_precision_at_every_level() {
+        for (count, rows) in [(1, 16), (7, 48), (75, 32), (41, 2 * CHUNK + 48)] {
+            let mut rng = stream(5, "lasso kernel", &[count as u64, rows as u64]);
+            let values: Vec<f32> = (0..count * rows).map(|_| rng.normal() as f32).collect();
+            let matrix = Matrix { values: &values, stride: rows };
+            let vector: Vec<f64> = (0..rows).map(|_| f64::from(rng.normal() as f32)).collect();
+            let short: Vec<f32> = vector.iter().map(|value| *value as f32).collect();
+            let which: Vec<u32> = (0..count as u32).rev().collect();
+            let product = |i: usize, with: &[f64]| -> f64 {
+                matrix.column(which[i]).iter().zip(with).map(|(a, b)| f64::from(*a) * b).sum()
+            };
+            let close = |found: f64, wanted: f64| (found - wanted).abs() < 1e-6 * rows as f64;
+            let mut all: Vec<Vec<f64>> = Vec::new();
+            for isa in Isa::available() {
+                let (mut rough, mut exact) = (vec![0.0; count], vec![0.0; count]);
+                products(isa, matrix, &which, &short, &mut rough);
+                exact_products(isa, matrix, &which, &vector, &mut exact);
+                for at in 0..count {
+                    assert!(close(rough[at], product(at, &vector)));
+                    assert!((exact[at] - product(at, &vector)).abs() < 1e-12 * rows as f64);
+                }
+                let first = count / 3;
+                let mut found = vec![f64::NAN; count * count];
+                pairs(isa, matrix, &which, first, |i, j, product| found[i * count + j] = product);
+                for (i, j) in (0..count).flat_map(|i| (0..count).map(move |j| (i, j))) {
+                    let right: Vec<f64> = matrix.column(which[j]).iter().map(|b| f64::from(*b)).collect();
+                    let found = found[i * count + j];
+                    let is_asked = i <= j && j >= first;
+                    assert_eq!(is_asked, !found.is_nan(), "{i}, {j} of {count}");
+                    assert!(!is_asked || close(found, product(i, &right)), "{i}, {j} of {count}");
+                }
+                found.retain(|product| !product.is_nan());
+                all.push([rough, exact, found].concat());
+            }
+            assert!(all.iter().all(|found| *found == all[0]), "levels differ at {count} x {rows}");
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! The small problem: the Lasso on a working set of columns, by their Gram matrix alone.
 //!
 //! Coordinate descent on the Gram matrix looks at a coefficient that stays zero in a few instructions, and moves one in
-//! one pass over a row of the matrix; between sweeps a Newton step solves for all non-zero coefficients at once, cut off
-//! where one would change its sign. The matrix is in single precision: the caller sees to exactness by giving the true
-//! correlations at the start, so that errors are relative to what moves.
+//! one pass over a row of the matrix; between sweeps a Newton step solves for all non-zero coefficients at once, and the
+//! way to its end is searched for the least objective, with those that come to zero left there. The matrix is in single
+//! precision: the caller sees to exactness by giving the true correlations at the start, so that errors are relative to
+//! what moves.
 
 use super::cholesky::Cholesky;
 use super::kernel::{VECTOR, plus};
@@ -115,7 +116,7 @@ impl Small {
         work
     }
 
-    /// Moves all non-zero coefficients to where they would be best if none changed its sign, or part of the way.
+    /// Moves all non-zero coefficients to where they would be best if none changed its sign, as far as that helps.
     fn newton(&mut self, isa: Isa, penalty: Penalty, correlations: &mut [f64], tolerance: f64) -> f64 {
         let active: Vec<usize> = (0..self.len()).filter(|at| self.weights[*at] != 0.0).collect();
         let count = active.len();
@@ -137,16 +138,16 @@ impl Small {
             let mut direction = slopes.clone();
             factor.solve(&mut direction);
             work += (count * (count + self.len())) as f64;
-            if !self.step(isa, penalty, correlations, &active, &slopes, &direction) {
+            if !self.search(isa, penalty, correlations, &active, &slopes, &direction) {
                 break;
             }
         }
         work
     }
 
-    /// Goes along `direction`: all the way if no sign changes. Otherwise all the way with those that would change their
-    /// sign put to zero, if that is better than to stop where the first becomes zero. True if no sign changed.
-    fn step(
+    /// Goes along `direction` to where the objective is least on the way; a coefficient that comes to zero stays there.
+    /// True if none did.
+    fn search(
         &mut self,
         isa: Isa,
         penalty: Penalty,
@@ -155,52 +156,32 @@ impl Small {
         slopes: &[f64],
         direction: &[f64],
     ) -> bool {
-        let places = || active.iter().zip(direction);
-        let crossing = |(at, step): (&usize, &f64)| {
-            let weight = self.weights[*at];
-            if weight * (weight + step) <= 0.0 && *step != 0.0 { -weight / step } else { f64::INFINITY }
+        let mut image = self.image(isa, active, direction);
+        let stop = |(at, step): (&usize, &f64)| -self.weights[*at] / step;
+        let lengths = active.iter().zip(direction).map(stop).enumerate();
+        let mut stops: Vec<(f64, usize)> =
+            lengths.filter(|(_, length)| *length > 0.0).map(|(place, length)| (length, place)).collect();
+        stops.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let search = Search {
+            gram: &self.gram,
+            stride: self.stride,
+            l2: penalty.l2,
+            active,
+            stops: &stops,
+            slopes: slopes.to_vec(),
+            direction: direction.to_vec(),
+            image: &mut image,
         };
-        let first = places().map(crossing).fold(f64::INFINITY, f64::min);
-        let full: Vec<f64> = places()
-            .map(|(at, step)| {
-                let weight = self.weights[*at];
-                if weight * (weight + step) <= 0.0 { -weight } else { *step }
-            })
-            .collect();
-        let moved = self.image(isa, active, &full);
-        if first <= 1.0 {
-            // f along the direction is g t − ½ g t² below its start, until the first coefficient is zero.
-            let gain: f64 = slopes.iter().zip(direction).map(|(slope, step)| slope * step).sum();
-            let sure = -gain * (first - 0.5 * first * first);
-            let change: f64 = active
-                .iter()
-                .zip(&full)
-                .map(|(at, step)| {
-                    let weight = self.weights[*at];
-                    let bent = 0.5 * moved[*at] - correlations[*at];
-                    step * bent + penalty.of(weight + step) - penalty.of(weight)
-                })
-                .sum();
-            let is_better = change <= sure;
-            if !is_better {
-                let part: Vec<f64> = direction.iter().map(|step| first * step).collect();
-                let moved = self.image(isa, active, &part);
-                self.apply(correlations, active, &part, &moved);
-                for (at, step) in active.iter().zip(direction) {
-                    // The one that the step was cut off for is zero but for rounding.
-                    if self.weights[*at] * (self.weights[*at] + step) <= 0.0
-                        && self.weights[*at].abs() <= 1e-12 * step.abs()
-                    {
-                        let rest = -self.weights[*at];
-                        plus(correlations, -rest, &self.gram[at * self.stride..][..correlations.len()]);
-                        self.weights[*at] = 0.0;
-                    }
-                }
-                return false;
-            }
+        let (length, stopped) = dispatch(isa, search);
+        let mut steps: Vec<f64> = direction.iter().map(|step| length * step).collect();
+        stops[..stopped].iter().for_each(|(_, place)| steps[*place] = -self.weights[active[*place]]);
+        if stopped == 0 {
+            image.iter_mut().for_each(|moved| *moved *= length);
+        } else {
+            image = self.image(isa, active, &steps);
         }
-        self.apply(correlations, active, &full, &moved);
-        first > 1.0
+        self.apply(correlations, active, &steps, &image);
+        stopped == 0
     }
 
     fn apply(&mut self, correlations: &mut [f64], active: &[usize], steps: &[f64], moved: &[f64]) {
@@ -215,6 +196,57 @@ impl Small {
         let mut out = vec![0.0; self.len()];
         dispatch(isa, Image { gram: &self.gram, stride: self.stride, active, steps, out: &mut out });
         out
+    }
+}
+
+/// The way along a direction that loses the coordinates which come to zero: how long it is to the least objective, and
+/// how many `stops` it passes.
+struct Search<'a> {
+    gram: &'a [f32],
+    stride: usize,
+    l2: f64,
+    active: &'a [usize],
+    /// Length and place among the active at which a coefficient is zero, nearest first.
+    stops: &'a [(f64, usize)],
+    /// Minus the gradient where the way has come to.
+    slopes: Vec<f64>,
+    direction: Vec<f64>,
+    /// G x direction.
+    image: &'a mut [f64],
+}
+
+impl Work for Search<'_> {
+    type Out = (f64, usize);
+
+    #[inline(always)]
+    fn run(self) -> (f64, usize) {
+        let Search { gram, stride, l2, active, stops, mut slopes, mut direction, image } = self;
+        let (mut length, mut stopped) = (0.0, 0);
+        let mut bends: Vec<f64> = active.iter().map(|at| image[*at]).collect();
+        loop {
+            let (mut gain, mut bend) = (0.0, 0.0);
+            for ((slope, step), own) in slopes.iter().zip(&direction).zip(&bends) {
+                gain += slope * step;
+                bend += step * (own + l2 * step);
+            }
+            let best = if bend > 0.0 { length + gain / bend } else { f64::INFINITY };
+            let next = stops.get(stopped).map_or(f64::INFINITY, |stop| stop.0);
+            let to = best.min(next);
+            if gain <= 0.0 || to == f64::INFINITY {
+                return (length, stopped);
+            }
+            if best <= next {
+                return (best, stopped);
+            }
+            for ((slope, step), own) in slopes.iter_mut().zip(&direction).zip(&bends) {
+                *slope -= (to - length) * (own + l2 * step);
+            }
+            let place = stops[stopped].1;
+            plus(image, -direction[place], &gram[active[place] * stride..][..image.len()]);
+            bends.iter_mut().zip(active).for_each(|(bend, at)| *bend = image[*at]);
+            direction[place] = 0.0;
+            (length, stopped) = (to, stopped + 1);
+        }
     }
 }
 
