@@ -22,6 +22,7 @@ use crate::algorithm::{Algorithm, StrategyKind, Sums, Unit};
 use crate::channel::CONTROL;
 use crate::checkpoint::{self, Found, Position, Writing};
 use crate::event::{Event, Outcome, WorkerTimes};
+use crate::hosting::Hosting;
 use crate::run::Run;
 use crate::schedule;
 use crate::serial::{block_order, share};
@@ -232,7 +233,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         comm: &'a mut Comm,
         observer: &'a mut dyn Observer,
     ) -> Result<Worker<'a, A>> {
-        let hosted = share(run.lanes, run.workers, comm.rank());
+        let clocks = Lanes::new(Hosting::even(run.lanes, run.workers), comm.rank(), 0);
+        let hosted = clocks.hosted.clone();
         let Plan { clocks_per_epoch, row_blocks, cuts_data, schedule, warning } =
             Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
@@ -240,10 +242,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let lanes: Vec<Lane<A::Local>> = match &source.disk {
             Some(disk) => {
                 let numbers = [run.lanes as u64, run.seed];
-                disk.take_lanes(&algorithm, numbers, hosted.clone(), cells, is_spread::<A>(run))?
+                disk.take_lanes(&algorithm, numbers, hosted, cells, is_spread::<A>(run))?
             }
             None => hosted
-                .clone()
                 .map(|lane| take_lane(source, run.lanes, lane, cells, is_spread::<A>(run)))
                 .collect::<Result<_>>()?,
         };
@@ -254,7 +255,6 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let start = comm.now();
         let params = make_tables(&algorithm, run, rows);
         let initialised = comm.now().since(start).as_secs_f64();
-        let clocks = Lanes { total: run.lanes, clocks: vec![0; hosted.len()], hosted };
         let rounds = (algorithm.rounds() * row_blocks.len().max(1)) as u64;
         let process = if comm.is_simulated() { 0 } else { std::process::id() };
         let worker = Worker {
@@ -370,7 +370,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         };
         let spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>> =
             if is_spread::<A>(self.run) { Some(&mut start) } else { None };
-        Rotation::new(params, self.run.workers, &self.clocks, self.row_blocks.clone(), clock, spread)
+        Rotation::new(params, &self.clocks, self.row_blocks.clone(), clock, spread)
             .map(|rotation| rotation.with_pairs(A::VISITS_IN_PAIRS))
     }
 
