@@ -63,6 +63,10 @@ pub struct Run {
     /// Bytes that a worker may take for data and model; then the data stay on disk. `None`: what it takes.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// Under `rotation`: true if lanes may move from slow workers to fast ones, which changes nothing of what is
+    /// learned.
+    #[serde(default)]
+    pub rehost: bool,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -249,6 +253,7 @@ impl Default for Run {
             log_order: None,
             replay: None,
             memory: None,
+            rehost: true,
         }
     }
 }

@@ -475,7 +475,8 @@ impl Strategy for Rotation {
             let with_numbers = self.rotating.iter().zip(tables);
             with_numbers.filter_map(move |(table, values)| Some((*table, first, values.as_ref()?.bytes())))
         });
-        rows.collect()
+        // An empty row block may begin where the next one does.
+        rows.filter(|(.., bytes)| !bytes.is_empty()).collect()
     }
 
     fn blocked_seconds(&self) -> f64 {

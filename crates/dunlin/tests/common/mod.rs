@@ -227,6 +227,7 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         log_order: None,
         replay: None,
         memory: None,
+        rehost: true,
     }
 }
 
@@ -249,6 +250,8 @@ pub struct Trained {
     pub staleness: Vec<(i64, u64)>,
     pub blocked_seconds: f64,
     pub seconds: f64,
+    /// The cuts of each re-hosting.
+    pub rehosted: Vec<Vec<usize>>,
 }
 
 #[derive(Default)]
@@ -256,8 +259,12 @@ struct Recorder(Trained);
 
 impl Observer for Recorder {
     fn event(&mut self, event: &Event) {
-        if let Event::Evaluated { metrics, .. } = event {
-            self.0.losses.extend(metrics.values().map(|value| value.to_bits()));
+        match event {
+            Event::Evaluated { metrics, .. } => {
+                self.0.losses.extend(metrics.values().map(|value| value.to_bits()));
+            }
+            Event::Rehosted { cuts, .. } => self.0.rehosted.push(cuts.clone()),
+            _ => {}
         }
     }
     fn finished(&mut self, params: Option<&Params>, _: &Source) -> Result<()> {
