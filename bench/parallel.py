@@ -3,7 +3,7 @@ import json
 import os
 
 from measure import Failed, median
-from rows import (epinions_peer, field, kos_quality, lda_words, movielens_peer, movielens_words, optimum, row)
+from rows import (epinions_peer, evaluations, field, kos_quality, lda_words, movielens_peer, movielens_words, optimum, row)
 
 ROTATION = ["--strategy", "rotation"]
 
@@ -118,6 +118,35 @@ def lshtc_rotation(b):
     needs(b, "ds-softmax")
     return [*ds_words(b, "lshtc.train.svm", 1.0), *ROTATION, "--epochs", 10, "--eval-every", 10, "--set",
             "tolerance=1e-9"]
+
+
+# ---------------------------------------------------------------- slow workers, simulated
+def simulated(b, strategy, lanes, *more):
+    """Virtual seconds of an epoch at the end of a run of 4 simulated workers: after lanes have moved, if they do."""
+    run = b.folder("sim")
+    b.dunlin("mf", "--train", b.file("u1.base.tsv"), "--set", "rank=32", "--cluster", "sim:4", "--lanes", lanes,
+             "--compute-ns", 20000, "--strategy", strategy, "--epochs", 24, "--eval-every", 4, *more, "--out", run,
+             quiet=False)
+    seconds = [event["seconds"] for event in evaluations(run)]
+    return (seconds[-1] - seconds[-3]) / 8
+
+
+def slow_worker(slow, lanes, least):
+    """`least`: by strategy, the loss that is wanted at most. The simulator repeats bit for bit, so one run each."""
+    def measure(b):
+        found, raw = [], {}
+        for strategy, most in least.items():
+            for rehost in ("off", "auto"):
+                even, slowed = (simulated(b, strategy, lanes, "--rehost", rehost, *more) for more in ([], ["--slow", slow]))
+                raw[f"{strategy}, {rehost}"] = {"even": even, "slow": slowed}
+                loss = 1 - even / slowed
+                judged = rehost == "auto" and most is not None
+                found.append(row(f"mf, {strategy}, sim:4, {lanes} lanes, --slow {slow}, --rehost {rehost}, loss of speed",
+                                 "no slow worker", 0, 100 * loss, "%", f"≤ {100 * most:g} %" if judged else "recorded",
+                                 loss <= most if judged else None, f"{even:.4f} and {slowed:.4f} virtual s an epoch"))
+        return {"raw": raw, "rows": found}
+    measure.__doc__ = f"Speed that 4 simulated workers with {lanes} lanes lose with --slow {slow}."
+    return measure
 
 
 # ---------------------------------------------------------------- DS-MLR

@@ -60,6 +60,9 @@ impl Console {
             Event::Checkpoint { folder, seconds, .. } => {
                 self.line(&format!("checkpoint {folder} in {seconds:.2} s"))
             }
+            Event::Rehosted { worker, slower, had, lanes, cuts, .. } => {
+                self.line(&format!("re-hosted: {}", rehosted_words(*worker, *slower, *had, *lanes, cuts)));
+            }
             Event::Warning { .. } => {} // told even to those who want to hear nothing else
             Event::Ended { .. } | Event::Failed { .. } => self.status(""), // the error comes as the last line
         }
@@ -93,6 +96,17 @@ pub(crate) fn epoch_words(run: &Run, clocks_per_epoch: usize) -> String {
         true => format!("{} that go round once an epoch", plural(clocks_per_epoch, "row block")),
         false => format!("{} an epoch", plural(clocks_per_epoch, "clock")),
     }
+}
+
+/// Who has how many lanes now: "worker 3 is 2.0 x slower, keeps 2 of 16 lanes".
+pub(crate) fn rehosted_words(worker: usize, slower: f64, had: usize, lanes: usize, cuts: &[usize]) -> String {
+    let has = cuts.windows(2).nth(worker).map_or(0, |cuts| cuts[1].saturating_sub(cuts[0]));
+    let verb = if has < had { "keeps" } else { "takes" };
+    let pace = match slower < 1.05 {
+        true => "is as quick as any".to_string(),
+        false => format!("is {slower:.1} x slower"),
+    };
+    format!("worker {worker} {pace}, {verb} {has} of {lanes} lanes (had {had})")
 }
 
 /// A number with k, M or G.

@@ -156,6 +156,7 @@ impl TrainFlags {
             checkpoint_epochs: flags.checkpoint_epochs.or(self.checkpoint_epochs),
             checkpoint_seconds: flags.checkpoint_seconds.or(self.checkpoint_seconds),
             memory: flags.memory.or(self.memory),
+            rehost: flags.rehost.or(self.rehost),
             set: [self.set, flags.set].concat(),
             slow: if flags.slow.is_empty() { self.slow } else { flags.slow },
             net: flags.net.or(self.net),

@@ -14,5 +14,7 @@ pub const NEVER: Channel = Channel(Channel::USER.0 + 3);
 pub const WAKE: Channel = Channel(Channel::USER.0 + 4);
 /// Row blocks that go round.
 pub const ROTATION: Channel = Channel(Channel::USER.0 + 5);
+/// Lanes on their way to another worker.
+pub const MOVE: Channel = Channel(Channel::USER.0 + 7);
 /// Partial sums of variables.
 pub const SCHEDULE: Channel = Channel(Channel::USER.0 + 6);

@@ -27,6 +27,7 @@ mod read;
 mod sample;
 mod scratch;
 mod shelf;
+mod sound;
 mod store;
 mod summary;
 mod svmlight;

@@ -75,6 +75,23 @@ pub enum Event {
         #[serde(default)]
         held_seconds: f64,
     },
+    /// Lanes have moved to other workers, because some are slower than others.
+    Rehosted {
+        /// Whole epochs so far.
+        epochs: usize,
+        /// The worker whose number of lanes has changed most.
+        worker: usize,
+        /// How many times slower than the fastest it is.
+        slower: f64,
+        /// How many lanes it had.
+        had: usize,
+        /// How many lanes there are.
+        lanes: usize,
+        /// Worker w has the lanes from cut w to cut w + 1 now.
+        cuts: Vec<usize>,
+        /// Seconds that it took, part of training.
+        seconds: f64,
+    },
     /// Something that the user should know.
     Warning {
         /// In words.

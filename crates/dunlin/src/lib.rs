@@ -13,6 +13,7 @@ pub mod data;
 pub mod details;
 pub mod error;
 pub mod event;
+pub mod hosting;
 pub mod isa;
 pub mod memory;
 pub mod model;

@@ -74,6 +74,10 @@ pub struct Run {
     /// Bytes a second that a worker may send to have updates travel early; `None`: at the end of a clock.
     #[serde(default)]
     pub bandwidth: Option<u64>,
+    /// Under `rotation`: true if lanes may move from slow workers to fast ones, which changes nothing of what is
+    /// learned.
+    #[serde(default)]
+    pub rehost: bool,
 }
 
 /// When a run ends: whatever comes first. The seconds are looked at after each clock, the others where the run is evaluated.
@@ -262,6 +266,7 @@ impl Default for Run {
             memory: None,
             transfer: Transfer::default(),
             bandwidth: None,
+            rehost: true,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod tokens;
 pub use managed::Managed;
 
 use crate::algorithm::StrategyKind;
+use crate::hosting::Hosting;
 use crate::schedule::Schedule;
 use crate::table::Params;
 use crate::{Error, Result, Sums};
@@ -204,6 +205,8 @@ impl From<StrategySpec> for String {
 pub struct Lanes {
     /// Number of lanes in the run.
     pub total: usize,
+    /// Which worker hosts which.
+    pub hosting: Hosting,
     /// The lanes hosted here.
     pub hosted: Range<usize>,
     /// How many clocks each hosted lane has done.
@@ -211,6 +214,12 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// Those of worker `rank`, which have all done `clock` clocks.
+    pub fn new(hosting: Hosting, rank: usize, clock: u64) -> Lanes {
+        let hosted = hosting.lanes_of(rank);
+        Lanes { total: hosting.lanes(), clocks: vec![clock; hosted.len()], hosted, hosting }
+    }
+
     /// The hosted lane that is furthest behind (the first of several) and its clock.
     pub fn slowest(&self) -> Option<(usize, u64)> {
         self.hosted.clone().zip(self.clocks.iter().copied()).min_by_key(|(lane, clock)| (*clock, *lane))

@@ -5,12 +5,14 @@
 //! same clock, the tables are complete and equal everywhere, and the run is evaluated, saved, or ended. They are
 //! planned, where evaluations are due, or asked for (`train/halt.rs`): by the user, or because time is up.
 
+mod dealer;
 mod disk;
 mod ends;
 mod halt;
 mod library;
 mod measure;
 mod plan;
+mod rehost;
 mod rounds;
 mod source;
 mod synchronise;
@@ -22,6 +24,7 @@ use crate::algorithm::{Algorithm, StrategyKind, Sums, Unit};
 use crate::channel::CONTROL;
 use crate::checkpoint::{self, Found, Position, Writing};
 use crate::event::{Event, Outcome, WorkerTimes};
+use crate::hosting::Hosting;
 use crate::run::Run;
 use crate::schedule;
 use crate::serial::{block_order, share};
@@ -31,10 +34,11 @@ use crate::strategy::rotation::{self, Rotation};
 use crate::strategy::scheduled::Scheduled;
 use crate::strategy::solo::Solo;
 use crate::strategy::tokens::Tokens;
-use crate::strategy::tokens::order::Script;
-use crate::strategy::{Lanes, Strategy, StrategySpec, Task};
+use crate::strategy::tokens::order::{Script, Visit};
+use crate::strategy::{Lanes, Report, Strategy, StrategySpec, Task};
 use crate::table::{Axis, Init, Params, Replica, Storage};
 use crate::{Error, Result};
+use dealer::Dealer;
 use dunlin_comm::{Buffer, Comm, Message, Time};
 use halt::{Halt, Leave};
 use plan::Plan;
@@ -202,12 +206,20 @@ struct Worker<'a, A: Algorithm> {
     row_blocks: Vec<Range<usize>>,
     /// Clocks of laps that measured and trained nothing; the strategy counts them.
     measured: u64,
-    /// Rows of spread tables that a checkpoint had: by table and first row.
+    /// Rows of spread tables that a checkpoint had, or lanes that move: by table and first row.
     found_rows: BTreeMap<(usize, usize), Vec<u8>>,
     /// What a checkpoint says that rounding has left of updates: by lane, table and numbers.
     found_carries: BTreeMap<usize, Vec<(u16, Vec<u8>)>>,
     /// How variables are scheduled, if the strategy is `scheduled`.
     schedule: Option<schedule::Plan>,
+    /// Cells of each block, training and test.
+    cells: (usize, usize),
+    /// Rank 0: whether lanes should move.
+    dealer: Dealer,
+    /// What strategies measured before lanes moved last.
+    report_before: Report,
+    /// The visits of the hosted lanes before that, if they are written down.
+    visits: Vec<Visit>,
     /// To be told once the run has been announced.
     warning: Option<String>,
     /// The last synchronisation point.
@@ -235,7 +247,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         comm: &'a mut Comm,
         observer: &'a mut dyn Observer,
     ) -> Result<Worker<'a, A>> {
-        let hosted = share(run.lanes, run.workers, comm.rank());
+        let clocks = Lanes::new(Hosting::even(run.lanes, run.workers), comm.rank(), 0);
+        let hosted = clocks.hosted.clone();
         let Plan { clocks_per_epoch, row_blocks, cuts_data, schedule, warning } =
             Plan::new(&algorithm, run, source)?;
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
@@ -243,21 +256,20 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let lanes: Vec<Lane<A::Local>> = match &source.disk {
             Some(disk) => {
                 let numbers = [run.lanes as u64, run.seed];
-                disk.take_lanes(&algorithm, numbers, hosted.clone(), cells, is_spread::<A>(run))?
+                disk.take_lanes(&algorithm, numbers, hosted, cells, is_spread::<A>(run))?
             }
             None => hosted
-                .clone()
                 .map(|lane| take_lane(source, run.lanes, lane, cells, is_spread::<A>(run)))
                 .collect::<Result<_>>()?,
         };
         if !comm.shares_memory() && !comm.is_simulated() {
             source.forget();
         }
+        let cells = lanes.first().map_or((1, 1), |lane| (lane.cells, lane.test_cells));
         let rows = lanes.first().map_or(0, |l| l.rows.start)..lanes.last().map_or(0, |l| l.rows.end);
         let start = comm.now();
         let params = make_tables(&algorithm, run, rows);
         let initialised = comm.now().since(start).as_secs_f64();
-        let clocks = Lanes { total: run.lanes, clocks: vec![0; hosted.len()], hosted };
         let rounds = (algorithm.rounds() * row_blocks.len().max(1)) as u64;
         let process = if comm.is_simulated() { 0 } else { std::process::id() };
         let worker = Worker {
@@ -277,6 +289,10 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             found_rows: BTreeMap::new(),
             found_carries: BTreeMap::new(),
             schedule,
+            cells,
+            dealer: Dealer::default(),
+            report_before: Report::default(),
+            visits: Vec::new(),
             warning,
             at: Position { seconds: initialised, ..Position::default() },
             running_since: Time(0),
@@ -358,7 +374,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let (params, found) = (&self.params, &mut self.found_rows);
         let mut start = |table: usize, rows: Range<usize>| {
             let spec = &params.replicas[table].spec;
-            match found.remove(&(table, rows.start)) {
+            // An empty row block may begin where the next one does.
+            let there = if rows.is_empty() { None } else { found.remove(&(table, rows.start)) };
+            match there {
                 None => Ok(spec.started(table, self.run.seed, rows)),
                 Some(bytes) if bytes.len() == rows.len() * spec.bytes_per_row() => {
                     Ok(Storage::from_buffer(spec.element, Buffer::from(&bytes[..])))
@@ -374,7 +392,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         };
         let spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>> =
             if is_spread::<A>(self.run) { Some(&mut start) } else { None };
-        Rotation::new(params, self.run.workers, &self.clocks, self.row_blocks.clone(), clock, spread)
+        Rotation::new(params, &self.clocks, self.row_blocks.clone(), clock, spread)
             .map(|rotation| rotation.with_pairs(A::VISITS_IN_PAIRS))
     }
 
@@ -505,7 +523,11 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let worked = self.comm.now().since(start).as_secs_f64();
         self.slow_down(clock, worked);
         let end = self.comm.now();
-        self.times.compute_seconds += end.since(start).as_secs_f64();
+        let seconds = end.since(start).as_secs_f64();
+        self.times.compute_seconds += seconds;
+        if clock >= self.rounds {
+            self.lanes[lane - self.clocks.hosted.start].pace.seconds += seconds;
+        }
         self.strategy.done(self.comm, &mut self.params, lane, begun, sums)?;
         *self.clocks.clock_mut(lane) += 1;
         self.times.exchange_seconds += self.comm.now().since(end).as_secs_f64();
@@ -564,6 +586,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             self.algorithm.step(&unit, &mut self.params, local, &mut sums)?;
             let samples = block.samples() as f64;
             drop(block);
+            self.lanes[place].pace.samples += samples;
             self.charge(samples)?;
             if number < last {
                 self.strategy.within(self.comm, &mut self.params, lane, begun)?;

@@ -133,6 +133,11 @@ pub(crate) struct TrainFlags {
     /// folder for temporary files [default: what it takes]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
+    /// Under rotation, with more lanes than workers: auto moves lanes from slow workers to fast ones where they were
+    /// evaluated twice and that shortens an epoch, off leaves them where they are. The model is the same, bit for bit (under
+    /// rotation:async one of those that it could be). With --memory they stay [default: auto]
+    #[arg(long, value_name = "auto|off")]
+    pub(crate) rehost: Option<String>,
     /// A model's setting, key=value; may be given often
     #[arg(long, value_name = "KEY=VALUE")]
     #[serde(deserialize_with = "settings::pairs")]
@@ -400,6 +405,11 @@ impl TrainFlags {
             replay: flags.replay.clone(),
             transfer: flags.transfer.as_deref().map_or(Ok(Transfer::default()), str::parse)?,
             bandwidth: flags.bandwidth.as_deref().map(parse_bandwidth).transpose()?,
+            rehost: match flags.rehost.as_deref() {
+                None | Some("auto") => true,
+                Some("off") => false,
+                Some(word) => return Err(Error::Usage(format!("--rehost {word}: there is auto and off"))),
+            },
             memory: flags.memory.as_deref().map(|text| parse_bytes("--memory", text)).transpose()?,
         };
         run.check_strategy()?;

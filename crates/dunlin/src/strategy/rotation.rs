@@ -19,7 +19,7 @@ mod tests;
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
 use crate::codec::{Entry, Part, add_neighbours};
-use crate::serial::share;
+use crate::hosting::Hosting;
 use crate::table::{Axis, Params, Storage, TableSpec};
 use crate::update::{Afterwards, Geometry};
 use crate::{Error, Result, Sums};
@@ -79,8 +79,7 @@ pub struct Rotation {
     hosted: Range<usize>,
     /// Clocks that each hosted lane has done.
     done: Vec<u64>,
-    /// Worker of every lane.
-    owners: Vec<usize>,
+    hosting: Hosting,
     row_blocks: Vec<Range<usize>>,
     /// m.
     per_lane: usize,
@@ -116,7 +115,6 @@ impl Rotation {
     /// `params`, and never are to be; `None` if they are, complete on every worker.
     pub fn new(
         params: &Params,
-        workers: usize,
         lanes: &Lanes,
         row_blocks: Vec<Range<usize>>,
         clock: u64,
@@ -127,8 +125,6 @@ impl Rotation {
         };
         let per_lane = row_blocks.len() / lanes.total.max(1);
         let (rotating, merged) = (tables(rotates), tables(|axis| axis == Axis::Whole));
-        let owner =
-            |lane: usize| (0..workers).find(|worker| share(lanes.total, workers, *worker).contains(&lane));
         let view = |table: &usize| {
             let replica = &params.replicas[*table];
             View { values: replica.values.clone(), touched: vec![0; replica.spec.rows] }
@@ -138,7 +134,7 @@ impl Rotation {
             lanes: lanes.total,
             hosted: lanes.hosted.clone(),
             done: vec![clock; lanes.hosted.len()],
-            owners: (0..lanes.total).map(|lane| owner(lane).unwrap_or(0)).collect(),
+            hosting: lanes.hosting.clone(),
             row_blocks,
             per_lane,
             geometry: params.geometry(),
@@ -191,8 +187,7 @@ impl Rotation {
 
     /// The workers apart from `rank`.
     fn others(&self, rank: usize) -> impl Iterator<Item = usize> + use<> {
-        let last = self.owners.last().copied().unwrap_or(0);
-        (0..=last).filter(move |worker| *worker != rank)
+        (0..self.hosting.workers()).filter(move |worker| *worker != rank)
     }
 
     fn is_held(&self, lane: usize, clock: u64) -> bool {
@@ -272,7 +267,7 @@ impl Rotation {
             let body = values.into_buffer();
             self.report.update_bytes.iter_mut().for_each(|bytes| *bytes += body.len() as u64);
             let head = Packet::Visit { lane: next as u32, clock, table: table as u16 };
-            comm.send(self.owners[next], ROTATION, Message::new(&head, body))?;
+            comm.send(self.hosting.owner(next), ROTATION, Message::new(&head, body))?;
         }
         Ok(())
     }
@@ -395,7 +390,7 @@ impl Rotation {
     /// The visit of `lane` at `clock`, for messages of a wait.
     fn visit_words(&self, lane: usize, clock: u64) -> String {
         let from = (lane + 1) % self.lanes;
-        let (row_block, worker) = (self.row_block(lane, clock), self.owners[from]);
+        let (row_block, worker) = (self.row_block(lane, clock), self.hosting.owner(from));
         format!("row block {row_block} for lane {lane} at clock {clock}, from lane {from} on rank {worker}")
     }
 }
@@ -480,7 +475,8 @@ impl Strategy for Rotation {
             let with_numbers = self.rotating.iter().zip(tables);
             with_numbers.filter_map(move |(table, values)| Some((*table, first, values.as_ref()?.bytes())))
         });
-        rows.collect()
+        // An empty row block may begin where the next one does.
+        rows.filter(|(.., bytes)| !bytes.is_empty()).collect()
     }
 
     fn blocked_seconds(&self) -> f64 {

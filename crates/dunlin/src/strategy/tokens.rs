@@ -26,6 +26,7 @@ use super::rotation::rotates;
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
 use crate::codec::Entry;
+use crate::hosting::Hosting;
 use crate::run::Run;
 use crate::serial::share;
 use crate::table::{Params, Storage, TableSpec};
@@ -92,8 +93,7 @@ pub struct Tokens {
     seed: u64,
     lanes: usize,
     hosted: Range<usize>,
-    /// Worker of every lane.
-    owners: Vec<usize>,
+    hosting: Hosting,
     row_blocks: Vec<Range<usize>>,
     rotating: Vec<usize>,
     geometry: Vec<Geometry>,
@@ -149,14 +149,11 @@ impl Tokens {
         let tokens = row_blocks.len();
         let lap = clock / tokens.max(1) as u64;
         let is_rotating = |table: &usize| rotates(params.replicas[*table].spec.axis);
-        let owner = |lane: usize| {
-            (0..run.workers).find(|worker| share(lanes.total, run.workers, *worker).contains(&lane))
-        };
         let mut state = Tokens {
             seed: run.seed,
             lanes: lanes.total,
             hosted: lanes.hosted.clone(),
-            owners: (0..lanes.total).map(|lane| owner(lane).unwrap_or(0)).collect(),
+            hosting: lanes.hosting.clone(),
             rotating: (0..params.replicas.len()).filter(is_rotating).collect(),
             geometry: params.geometry(),
             merged: Merged::new(params, lanes.total, lanes.hosted.clone(), lap, script.is_some()),
@@ -167,7 +164,7 @@ impl Tokens {
             arrivals: 0,
             at_work: None,
             coming: BTreeMap::new(),
-            outbox: (0..run.workers).map(|_| Vec::new()).collect(),
+            outbox: (0..lanes.hosting.workers()).map(|_| Vec::new()).collect(),
             flushed: Time(0),
             waiting: (0..lanes.total).map(|lane| share(tokens, lanes.total, lane).len() as u32).collect(),
             declared: 0,

@@ -1,6 +1,7 @@
 //! Training on data that are on disk: what is counted before, and the blocks that a worker takes.
 
 use super::Worker;
+use super::dealer::Pace;
 use super::library::{Blocks, Library};
 use super::source::{Lane, Source, fingerprint_of, lock};
 use crate::algorithm::Algorithm;
@@ -202,6 +203,7 @@ impl OnDisk {
                 test: Blocks::There(library.clone(), test),
                 test_cells: if cuts_test { cells.map_or(1, <[_]>::len) } else { 1 },
                 rows,
+                pace: Pace::default(),
             });
         Ok(lanes.collect())
     }

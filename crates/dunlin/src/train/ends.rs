@@ -113,7 +113,7 @@ impl<A: Algorithm> Worker<'_, A> {
             found.load_tables(&mut whole, rotates)?;
             let turning = whole.replicas.iter().enumerate().filter(|(_, table)| rotates(table.spec.axis));
             for (table, replica) in turning {
-                for rows in &self.row_blocks {
+                for rows in self.row_blocks.iter().filter(|rows| !rows.is_empty()) {
                     let bytes = replica.row_bytes(rows.clone()).to_vec();
                     self.found_rows.insert((table, rows.start), bytes);
                 }
@@ -209,7 +209,8 @@ impl<A: Algorithm> Worker<'_, A> {
     fn write_order(&mut self) -> Result<()> {
         let Some(path) = &self.run.log_order else { return Ok(()) };
         let mut visits = Vec::new();
-        for message in self.comm.gather(0, order::to_message(&self.strategy.order()))? {
+        self.visits.extend(self.strategy.order());
+        for message in self.comm.gather(0, order::to_message(&self.visits))? {
             visits.extend(order::from_message(&message)?);
         }
         match self.comm.rank() {

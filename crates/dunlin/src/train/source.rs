@@ -1,5 +1,6 @@
 //! The data of a run, shared by the ranks of a process, and the lanes that a worker takes from them.
 
+use super::dealer::Pace;
 use super::disk::OnDisk;
 use super::library::Blocks;
 use crate::Result;
@@ -82,6 +83,8 @@ pub(super) struct Lane<L> {
     pub(super) test: Blocks,
     pub(super) test_cells: usize,
     pub(super) rows: Range<usize>,
+    /// What it took since it is here.
+    pub(super) pace: Pace,
 }
 
 impl<L> Lane<L> {
@@ -123,5 +126,5 @@ pub(super) fn take_lane<L>(
     }
     let test_cells = if cuts_test { count } else { 1 };
     let (blocks, test) = (Blocks::Here(blocks), Blocks::Here(test));
-    Ok(Lane { number: lane, blocks, cells: count, locals, test, test_cells, rows })
+    Ok(Lane { number: lane, blocks, cells: count, locals, test, test_cells, rows, pace: Pace::default() })
 }

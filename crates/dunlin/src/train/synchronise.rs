@@ -1,5 +1,6 @@
 //! Where all lanes have done the same clock: evaluate, tell, save, decide.
 
+use super::dealer::{Deal, Pace};
 use super::{INTERRUPTED, Worker, is_spread};
 use crate::algorithm::Algorithm;
 use crate::checkpoint::{self, Done, LaneState, Manifest, Position, Writing};
@@ -17,8 +18,9 @@ impl<A: Algorithm> Worker<'_, A> {
     /// All lanes are at `self.at`: evaluates, tells, saves, and says why to end, if so.
     pub(super) fn synchronise(&mut self) -> Result<Option<String>> {
         self.at.seconds += self.comm.now().since(self.running_since).as_secs_f64();
-        let gathered = self.gather_times()?;
+        let mut gathered = self.gather_times()?;
         self.at.seconds = gathered.seconds;
+        let paces = std::mem::take(&mut gathered.paces);
         let is_late = self.run.stop.seconds.is_some_and(|limit| self.at.seconds >= limit);
         let is_stopped = gathered.is_interrupted || is_late;
         // Within an epoch all have met to save, or to end: only the end is worth the time of an evaluation.
@@ -33,12 +35,17 @@ impl<A: Algorithm> Worker<'_, A> {
         if self.comm.rank() == 0 {
             self.observer.check()?;
         }
-        let decision = Decision { over: self.halt.end_round(), complete: self.complete, ..decision };
+        let looks = self.comm.rank() == 0 && self.may_rehost() && decision.end.is_none();
+        let deal = if looks { self.dealer.look(&paces, &self.clocks.hosting) } else { None };
+        let decision = Decision { deal, over: self.halt.end_round(), complete: self.complete, ..decision };
         let decision: Decision = self.comm.broadcast(0, Message::new(&decision, Buffer::new()))?.head()?;
         self.halt.is_over(decision.over);
         self.complete = decision.complete;
         if decision.checkpoint {
             self.save()?;
+        }
+        if let Some(deal) = decision.deal {
+            self.rehost(deal)?;
         }
         self.running_since = self.comm.now();
         self.last_progress.0 = self.running_since;
@@ -72,22 +79,25 @@ impl<A: Algorithm> Worker<'_, A> {
     }
 
     pub(super) fn gather_times(&mut self) -> Result<Gathered> {
-        let report = self.strategy.report();
+        let mut report = self.strategy.report();
+        report.merge(&self.report_before);
         self.times.blocked_seconds = report.blocked_seconds;
         // What the system says of this process is no part of a simulated story, which replays to the byte.
         let rss_mb = if self.comm.is_simulated() { 0.0 } else { peak_rss_mb() };
         self.times.peak_rss_mb = rss_mb;
         let interrupted = INTERRUPTED.load(Ordering::Relaxed);
-        let own = (&self.times, &report, self.comm.bytes_sent(), interrupted, self.at.seconds);
+        let paces = if self.may_rehost() { self.paces() } else { Vec::new() };
+        let own = (&self.times, &report, self.comm.bytes_sent(), interrupted, self.at.seconds, paces);
         let all = self.comm.all_gather(Message::new(&own, Buffer::new()))?;
         let mut all_workers = Gathered::default();
         for message in all {
-            let (times, report, sent, interrupted, seconds): (WorkerTimes, Report, u64, bool, f64) =
+            let (times, report, sent, interrupted, seconds, paces): (WorkerTimes, Report, u64, bool, f64, _) =
                 message.head()?;
             if all_workers.workers.is_empty() {
                 all_workers.seconds = seconds;
             }
             all_workers.workers.push(times);
+            all_workers.paces.push(paces);
             all_workers.report.merge(&report);
             all_workers.bytes_sent += sent;
             all_workers.is_interrupted |= interrupted;
@@ -236,6 +246,8 @@ pub(super) struct Gathered {
     pub(super) bytes_sent: u64,
     /// Seconds of training, by rank 0's clock.
     seconds: f64,
+    /// What each worker's lanes took, if lanes may move.
+    paces: Vec<Vec<Pace>>,
     /// The user has asked one of the processes to stop.
     is_interrupted: bool,
 }
@@ -245,6 +257,8 @@ pub(super) struct Gathered {
 struct Decision {
     end: Option<String>,
     checkpoint: bool,
+    /// Where lanes move to.
+    deal: Option<Deal>,
     /// The round of asking all to stop that is over now.
     over: u64,
     /// The last checkpoint that is complete.

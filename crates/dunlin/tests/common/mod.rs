@@ -229,6 +229,7 @@ pub fn run(model: &str, strategy: &str, workers: usize, lanes: usize, epochs: us
         memory: None,
         transfer: Default::default(),
         bandwidth: None,
+        rehost: true,
     }
 }
 
@@ -252,6 +253,8 @@ pub struct Trained {
     pub blocked_seconds: f64,
     pub seconds: f64,
     pub update_bytes: [u64; 2],
+    /// The cuts of each re-hosting.
+    pub rehosted: Vec<Vec<usize>>,
 }
 
 #[derive(Default)]
@@ -259,8 +262,12 @@ struct Recorder(Trained);
 
 impl Observer for Recorder {
     fn event(&mut self, event: &Event) {
-        if let Event::Evaluated { metrics, .. } = event {
-            self.0.losses.extend(metrics.values().map(|value| value.to_bits()));
+        match event {
+            Event::Evaluated { metrics, .. } => {
+                self.0.losses.extend(metrics.values().map(|value| value.to_bits()));
+            }
+            Event::Rehosted { cuts, .. } => self.0.rehosted.push(cuts.clone()),
+            _ => {}
         }
     }
     fn finished(&mut self, params: Option<&Params>, _: &Source) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What a run folder's events say, whether the run has ended, goes on, or was killed in the middle of a line.
 
+use crate::console::rehosted_words;
 use dunlin::event::{Event, Outcome, WorkerTimes};
 use dunlin::run::Run;
 use dunlin::strategy::Report;
@@ -151,6 +152,10 @@ impl Record {
             Event::Checkpoint { epochs, folder, seconds, .. } => {
                 self.log.push(format!("epoch {epochs}: checkpoint {folder} in {seconds:.3} s"));
                 self.checkpoints.push(Saved { epochs, folder, seconds });
+            }
+            Event::Rehosted { epochs, worker, slower, had, lanes, cuts, seconds } => {
+                let words = rehosted_words(worker, slower, had, lanes, &cuts);
+                self.log.push(format!("epoch {epochs}: re-hosted in {seconds:.3} s: {words}"));
             }
             Event::Warning { text } => {
                 self.log.push(format!("warning: {text}"));

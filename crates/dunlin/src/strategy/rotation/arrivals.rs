@@ -8,7 +8,6 @@
 use super::{Packet, Rotation};
 use crate::Result;
 use crate::codec::{Entry, Part};
-use crate::serial::share;
 use crate::table::{Params, Storage};
 use dunlin_comm::Message;
 use dunlin_comm::collective::{Folder, Node};
@@ -53,7 +52,7 @@ impl Rotation {
             true => tables[place].is_none(),
             false => self.row_block(visit.0, visit.1) != row_block,
         });
-        let is_sender = from == self.owners[(lane + 1) % self.lanes];
+        let is_sender = from == self.hosting.owner((lane + 1) % self.lanes);
         (is_sender && is_away && ahead < self.row_blocks.len() as u64).then_some(place)
     }
 
@@ -80,11 +79,10 @@ impl Rotation {
 
     /// The subtrees of lanes whose updates rank `worker` sends.
     fn nodes_of(&self, worker: usize) -> Vec<Node> {
-        let workers = self.owners.last().map_or(0, |last| last + 1);
         let mut folder = Folder::new(self.lanes);
-        if worker < workers && self.owners[self.hosted.start] != worker {
-            share(self.lanes, workers, worker)
-                .for_each(|lane| folder.push(Node::leaf(lane), (), |_: &mut (), ()| {}));
+        let lanes = self.hosting.lanes_of(worker);
+        if lanes != self.hosted {
+            lanes.for_each(|lane| folder.push(Node::leaf(lane), (), |_: &mut (), ()| {}));
         }
         folder.into_parts().into_iter().map(|(node, ())| node).collect()
     }
@@ -111,8 +109,9 @@ impl Rotation {
         let place = self.place(table).filter(|_| is_soon && row_block < count)?;
         let is_new = !self.copies.iter().any(|copy| (copy.0, copy.1, copy.2) == (clock, place, row_block));
         // A lap has ended: lane l has the row blocks from m·l on.
-        let owner = self.owners[row_block / self.per_lane];
-        (is_new && owner == from && owner != self.owners[self.hosted.start]).then_some(place)
+        let lane = row_block / self.per_lane;
+        let is_theirs = self.hosting.owner(lane) == from && !self.hosted.contains(&lane);
+        (is_new && is_theirs).then_some(place)
     }
 
     /// The place of `table` in `rotating`.

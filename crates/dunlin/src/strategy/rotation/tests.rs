@@ -26,9 +26,8 @@ fn rotation(workers: usize, lanes: usize, rank: usize, clock: u64) -> (Rotation,
     let params = Params { lanes, ..params() };
     let count = BLOCKS_PER_LANE * lanes;
     let row_blocks = (0..count).map(|block| ROWS * block / count..ROWS * (block + 1) / count).collect();
-    let hosted = share(lanes, workers, rank);
-    let lanes = Lanes { total: lanes, clocks: vec![clock; hosted.len()], hosted };
-    let mut rotation = Rotation::new(&params, workers, &lanes, row_blocks, clock, None).expect("held");
+    let lanes = Lanes::new(Hosting::even(lanes, workers), rank, clock);
+    let mut rotation = Rotation::new(&params, &lanes, row_blocks, clock, None).expect("held");
     rotation.drained = false;
     (rotation, params)
 }

@@ -11,7 +11,6 @@ use super::token::{Head, Token};
 use super::{Coming, Packet, Tokens};
 use crate::Result;
 use crate::codec::{Entry, Part};
-use crate::serial::share;
 use crate::table::{Params, Storage};
 use dunlin_comm::collective::{Folder, Node};
 use dunlin_comm::{Buffer, Message};
@@ -136,11 +135,8 @@ impl Tokens {
 
     /// The lanes of rank `worker`, if it is another worker.
     fn lanes_of(&self, worker: usize) -> std::ops::Range<usize> {
-        let workers = self.outbox.len();
-        match worker < workers && worker != self.owners[self.hosted.start] {
-            true => share(self.lanes, workers, worker),
-            false => 0..0,
-        }
+        let lanes = self.hosting.lanes_of(worker);
+        if lanes == self.hosted { 0..0 } else { lanes }
     }
 
     fn take_merge(

@@ -24,10 +24,10 @@ impl Tokens {
     pub(super) fn next_lane(&self, number: u32, token: &Token) -> usize {
         let hops = token.visited.count() as u64;
         let first = stream(self.seed, "token", &[token.lap, u64::from(number), hops]).below(self.lanes);
-        let own = self.owners[self.hosted.start];
+        let own = self.hosting.owner(self.hosted.start);
         let waiting = self.waiting_by_worker();
         let cost = |lane: &usize| {
-            let worker = self.owners[*lane];
+            let worker = self.hosting.owner(*lane);
             let is_away = hops > 0 && worker != own;
             (is_away, waiting[worker], self.waiting[*lane], (lane + self.lanes - first) % self.lanes)
         };
@@ -39,7 +39,7 @@ impl Tokens {
     fn waiting_by_worker(&self) -> Vec<u64> {
         let mut waiting = vec![(0u64, 0u64); self.outbox.len()];
         for (lane, count) in self.waiting.iter().enumerate() {
-            let of_worker = &mut waiting[self.owners[lane]];
+            let of_worker = &mut waiting[self.hosting.owner(lane)];
             *of_worker = (of_worker.0 + u64::from(*count), of_worker.1 + 1);
         }
         waiting.into_iter().map(|(tokens, lanes)| (tokens << 10) / lanes.max(1)).collect()
@@ -48,7 +48,7 @@ impl Tokens {
     /// Has `token` wait for its next lane, here or on its way there.
     pub(super) fn pass_on(&mut self, comm: &mut Comm, number: u32, mut token: Token) -> Result<()> {
         token.lane = self.next_lane(number, &token);
-        let worker = self.owners[token.lane];
+        let worker = self.hosting.owner(token.lane);
         if self.hosted.contains(&token.lane) {
             self.hold(number, token);
             return Ok(());

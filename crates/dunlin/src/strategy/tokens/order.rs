@@ -46,7 +46,18 @@ pub fn to_message(visits: &[Visit]) -> Message {
 /// [`dunlin_comm::Error::BadMessage`] if they are not there.
 pub fn from_message(message: &Message) -> Result<Vec<Visit>> {
     let count = message.head::<u64>()? as usize;
-    let numbers = message.numbers::<u64>(0, count.saturating_mul(5))?;
+    Ok(from_numbers(message.numbers::<u64>(0, count.saturating_mul(5))?))
+}
+
+/// The visits of a body of [`to_message`] under another head.
+///
+/// # Errors
+/// [`dunlin_comm::Error::BadMessage`] for a body of other numbers.
+pub fn from_body(message: &Message) -> Result<Vec<Visit>> {
+    Ok(from_numbers(message.numbers::<u64>(0, message.body.len() / 40 * 5)?))
+}
+
+fn from_numbers(numbers: &[u64]) -> Vec<Visit> {
     let visit = |n: &[u64]| Visit {
         lane: n[0] as usize,
         row_block: n[1] as usize,
@@ -54,7 +65,7 @@ pub fn from_message(message: &Message) -> Result<Vec<Visit>> {
         hop: n[3] as usize,
         merged: n[4],
     };
-    Ok(numbers.chunks_exact(5).map(visit).collect())
+    numbers.chunks_exact(5).map(visit).collect()
 }
 
 fn head(lanes: usize, row_blocks: usize, seed: u64) -> String {

@@ -27,9 +27,8 @@ fn tokens(workers: usize, lanes: usize, rank: usize, lap: u64) -> (Tokens, Param
     let params = params(lanes);
     let count = 3 * lanes;
     let row_blocks = (0..count).map(|block| ROWS * block / count..ROWS * (block + 1) / count).collect();
-    let hosted = share(lanes, workers, rank);
     let clock = lap * count as u64;
-    let lanes = Lanes { total: lanes, clocks: vec![clock; hosted.len()], hosted };
+    let lanes = Lanes::new(Hosting::even(lanes, workers), rank, clock);
     let run =
         Run { workers, lanes: lanes.total, strategy: "rotation:async".parse().unwrap(), ..Run::default() };
     let tokens = Tokens::new(&params, &run, &lanes, row_blocks, clock, true, None);
