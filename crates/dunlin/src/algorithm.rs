@@ -178,6 +178,16 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// [`Error::Usage`] naming the setting, what was given and what is allowed.
     fn new(config: &Self::Config, shape: &Shape) -> Result<Self>;
 
+    /// Told once, on every rank and before all else, how updates will travel: a model may refuse what its settings cannot
+    /// do, or suit its steps to the staleness of what it reads. At clock c that holds at least all updates of clocks before
+    /// c − `staleness`; `None` knows no bound.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the setting, the strategy and what is allowed.
+    fn under(&mut self, _strategy: StrategyKind, _staleness: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+
     /// The shared tables, created up front. Their order gives their numbers.
     fn tables(&self) -> Vec<TableSpec>;
 

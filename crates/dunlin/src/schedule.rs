@@ -32,6 +32,7 @@ pub use spec::{Plan, Policy, Schedule};
 pub use tree::SumTree;
 
 use crate::Result;
+use crate::algorithm::Sums;
 use crate::data::Block;
 use crate::table::Params;
 
@@ -87,4 +88,17 @@ pub trait Scheduled<Local> {
     /// Adds the share of `block` to x_j'x_k of each pair; for standardised data that of the standardised columns. `out`
     /// has one number a pair. Only their ratios to x_j'x_j and x_k'x_k matter.
     fn products(&self, pairs: &[Pair], block: &Block, params: &Params, local: &Local, out: &mut [f64]);
+
+    /// Numbers that are added up over all blocks at each measuring, for [`Scheduled::judge`]; by default none.
+    fn survey_numbers(&self) -> usize {
+        0
+    }
+
+    /// Adds the share of `block` to them: what a bound on the optimum needs of all variables at once, as x_j'r of every
+    /// column does the duality gap of the lasso.
+    fn survey(&self, _block: &Block, _params: &Params, _local: &Local, _out: &mut [f64]) {}
+
+    /// Puts what follows from the sums over all blocks, added along the tree of lanes, among the measures of the training
+    /// data. Called on every rank with the same bits, before the model's metrics.
+    fn judge(&self, _sums: &[f64], _params: &Params, _train: &mut Sums) {}
 }

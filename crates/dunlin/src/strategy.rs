@@ -75,6 +75,17 @@ impl StrategySpec {
         matches!(self, StrategySpec::Ssp(_) | StrategySpec::Essp(_) | StrategySpec::Asp)
     }
 
+    /// How many clocks old a read may be, in the table that may be oldest; `None` if there is no bound.
+    pub fn staleness(&self) -> Option<u64> {
+        match self {
+            StrategySpec::Ssp(staleness) | StrategySpec::Essp(staleness) => {
+                staleness.tables.values().copied().chain([staleness.clocks]).max()
+            }
+            StrategySpec::Asp => None,
+            _ => Some(0),
+        }
+    }
+
     /// True if blocks of rows go round the lanes.
     pub fn rotates(&self) -> bool {
         self.kind() == StrategyKind::Rotation

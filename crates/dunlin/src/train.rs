@@ -92,7 +92,8 @@ pub fn train<A: Algorithm>(
     comm.limit_collectives(run.workers);
     let settings: A::Config = serde_json::from_value(run.settings.clone())
         .map_err(|e| Error::Usage(format!("settings of {}: {e}", A::NAME)))?;
-    let algorithm = A::new(&settings, &source.shape)?;
+    let mut algorithm = A::new(&settings, &source.shape)?;
+    algorithm.under(run.strategy.kind(), run.strategy.staleness())?;
     if run.strategy.kind() == StrategyKind::Scheduled && algorithm.scheduled().is_none() {
         let (model, strategy) = (A::NAME, &run.strategy);
         return Err(Error::Usage(format!(

@@ -341,7 +341,12 @@ pub(crate) const LASSO: Details = Details {
         ),
         setting("intercept", "true or false", "whether there is an intercept, which has no penalty"),
         setting("tolerance", "1e-12 to 1", "relative duality gap to stop at"),
-        setting("solver", "workingset", "coordinate descent and Newton steps on a growing working set"),
+        setting(
+            "solver",
+            "auto, workingset or proximal",
+            "coordinate descent and Newton steps on a growing working set, or proximal gradient, which takes more \
+             passes, and stale reads; auto takes it under bsp, ssp:S, essp:S, asp",
+        ),
     ],
     tables: &[
         table("coefficients", "columns x 1", "for columns as they are in the data"),
@@ -354,7 +359,11 @@ pub(crate) const LASSO: Details = Details {
         ),
         table("lasso_state", "1 x 7", "likewise"),
         table("correlations", "columns x 1", "with the residual, summed over lanes; likewise"),
-        table("products", "up to 64 x 2048", "new rows of the Gram matrix; likewise"),
+        table(
+            "products",
+            "up to 64 x 2048",
+            "new rows of the Gram matrix (solver=proximal: columns x 4, its products with vectors); likewise",
+        ),
     ],
     metrics: &[
         metric(
@@ -386,9 +395,10 @@ pub(crate) const LOGISTIC: Details = Details {
         setting("bias", "true or false", "adds a column of ones, whose weight is penalised like all others"),
         setting(
             "solver",
-            "auto, newton or dual",
-            "Newton's method with one clock an epoch, or dual coordinate ascent (l2 only); auto takes newton for l1 \
-             and for up to 512 weights and no fewer rows",
+            "auto, newton, dual or coordinate",
+            "Newton's method with one clock an epoch, dual coordinate ascent (l2 only), or a weight at a time \
+             (--strategy scheduled only, where auto takes it); auto takes newton for l1 and for up to 512 weights and \
+             no fewer rows",
         ),
         setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this"),
     ],

@@ -8,7 +8,9 @@
 //! centred by a correction and stay sparse). The solution is found on a growing working set (Johnson and Guestrin 2015;
 //! Massias et al. 2018) whose small problem needs the columns' Gram matrix only (`lasso/small.rs`); it ends on the
 //! duality gap at the residual, over all columns. One lane has everything at hand (`lasso/single.rs`); with several, the
-//! rows are cut, and correlations and new parts of the Gram matrix are summed over the lanes (`lasso/lanes.rs`).
+//! rows are cut, and correlations and new parts of the Gram matrix are summed over the lanes (`lasso/lanes.rs`). Beside it
+//! stand coordinate descent, which `--strategy scheduled` chooses (`lasso/scheduled.rs`), and `solver=proximal` for the
+//! parameter server and its stale reads ([`proximal`]).
 
 mod cholesky;
 mod columns;
@@ -17,6 +19,7 @@ mod kernel;
 mod lanes;
 mod moments;
 pub mod problem;
+pub mod proximal;
 mod scheduled;
 mod single;
 mod small;
@@ -78,7 +81,7 @@ pub struct Config {
     pub intercept: bool,
     /// Relative duality gap (objective − lower bound) / objective to stop at, 1e-12 to 1. Default 1e-6.
     pub tolerance: f64,
-    /// `workingset`.
+    /// `auto`, `workingset` or `proximal`. Default `auto`.
     pub solver: Solver,
 }
 
@@ -86,8 +89,12 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Solver {
+    /// `workingset` under `allreduce`, `proximal` under the strategies of the parameter server.
+    Auto,
     /// Coordinate descent and Newton steps on a growing working set.
     WorkingSet,
+    /// Proximal gradient: takes more passes, and stale reads.
+    Proximal,
 }
 
 impl Default for Config {
@@ -100,7 +107,7 @@ impl Default for Config {
             standardise: false,
             intercept: true,
             tolerance: 1e-6,
-            solver: Solver::WorkingSet,
+            solver: Solver::Auto,
         }
     }
 }
@@ -109,9 +116,13 @@ impl Default for Config {
 #[derive(Clone, Debug)]
 pub struct Lasso {
     config: Config,
+    /// Never [`Solver::Auto`].
+    solver: Solver,
     rows: usize,
     width: usize,
     isa: Isa,
+    /// Of `solver=proximal`: clocks that the coefficients behind a step may be old.
+    delay: u64,
 }
 
 /// What is kept for a block.
@@ -120,6 +131,7 @@ pub struct Local {
     progress: Progress,
     turn: lanes::Turn,
     residual: scheduled::Residual,
+    published: proximal::Published,
     /// Made again after a checkpoint.
     #[serde(skip)]
     held: Option<Held>,
@@ -135,6 +147,16 @@ struct Solved {
 }
 
 impl Lasso {
+    fn check_path(&self) -> Result<()> {
+        match (self.solver, self.config.path) {
+            (Solver::Proximal, 2..) => Err(Error::Usage(format!(
+                "lasso: path = {} with solver = proximal; allowed: 1",
+                self.config.path
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Centre and unit of every column, once the sums of all lanes are there.
     fn scales(&self, params: &Params) -> Vec<Scale> {
         let Config { intercept, standardise, .. } = self.config;
@@ -208,6 +230,27 @@ impl Lasso {
         scales.iter().enumerate().map(scaled).sum()
     }
 
+    /// What the duality gap under `penalty` is made of at the current coefficients, given ‖r‖², yᵀ r and x̃ᵀ r of every
+    /// column. For the lower bound any r will do.
+    fn point(
+        &self,
+        penalty: Penalty,
+        [square, with_target]: [f64; 2],
+        products: &[f64],
+        params: &Params,
+    ) -> Point {
+        let (rows, coefficients) = (self.rows.max(1) as f64, params.table::<f64>(COEFFICIENTS));
+        let mut point = Point { rows, square, with_target, ..Point::default() };
+        for (column, (product, scale)) in products.iter().zip(self.scales(params)).enumerate() {
+            let stored = coefficients.row(column)[0];
+            let weight = if scale.factor > 0.0 { stored / scale.factor } else { 0.0 };
+            point.weights_square += weight * weight;
+            point.penalty += penalty.of(weight);
+            point.greatest = point.greatest.max((product / rows - penalty.l2 * weight).abs());
+        }
+        point
+    }
+
     /// The greatest gap of the path; 1 until all of it is solved.
     fn gap(&self, params: &Params) -> f64 {
         let state = params.table::<f64>(STATE).row(0);
@@ -247,7 +290,14 @@ impl Algorithm for Lasso {
     const NAME: &'static str = "lasso";
     const ABOUT: &'static str = "sparse linear regression: Lasso and elastic net, one penalty or a path";
     const DATA: Kind = Kind::Labelled;
-    const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce, StrategyKind::Scheduled];
+    const STRATEGIES: &'static [StrategyKind] = &[
+        StrategyKind::AllReduce,
+        StrategyKind::Scheduled,
+        StrategyKind::Bsp,
+        StrategyKind::Ssp,
+        StrategyKind::Essp,
+        StrategyKind::Asp,
+    ];
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const DIVERGED_ADVICE: &'static str = "scale the features down";
     const DETAILS: &'static dunlin::details::Details = &crate::details::LASSO;
@@ -292,12 +342,38 @@ impl Algorithm for Lasso {
         if !(1e-12..=1.0).contains(&config.tolerance) {
             return usage(format!("tolerance = {}; allowed: 1e-12 to 1", config.tolerance));
         }
-        Ok(Lasso { config: config.clone(), rows: shape.rows, width: shape.columns, isa: isa::level() })
+        let solver = if config.solver == Solver::Auto { Solver::WorkingSet } else { config.solver };
+        let (config, isa) = (config.clone(), isa::level());
+        let model = Lasso { config, solver, rows: shape.rows, width: shape.columns, isa, delay: 1 };
+        model.check_path()?;
+        Ok(model)
+    }
+
+    fn under(&mut self, strategy: StrategyKind, staleness: Option<u64>) -> Result<()> {
+        let word = strategy.word();
+        let refuse = |text: &str| Err(Error::Usage(format!("lasso: --strategy {word}: {text}")));
+        let is_lock_step = matches!(strategy, StrategyKind::AllReduce | StrategyKind::Scheduled);
+        self.solver = match self.config.solver {
+            Solver::Auto if is_lock_step => Solver::WorkingSet,
+            Solver::Auto => Solver::Proximal,
+            Solver::WorkingSet if !is_lock_step => {
+                return refuse("solver = workingset needs what all lanes found; allowed: proximal or auto");
+            }
+            Solver::Proximal if strategy == StrategyKind::Scheduled => {
+                return refuse("it goes by its own rule; leave solver = proximal away");
+            }
+            solver => solver,
+        };
+        self.delay = 2 * staleness.unwrap_or(proximal::ASSUMED).min(1 << 20) + 1;
+        self.check_path()
     }
 
     fn tables(&self) -> Vec<TableSpec> {
         let table = |name: &str, rows, width| TableSpec::new(name, rows, width).element(Type::F64);
-        let (new, most) = lanes::sizes(self.width);
+        let (new, most) = match self.solver {
+            Solver::Proximal => (self.width, proximal::VECTORS),
+            _ => lanes::sizes(self.width),
+        };
         vec![
             table("coefficients", self.width, 1),
             table("intercept", 1, 1).axis(Axis::Whole),
@@ -309,9 +385,12 @@ impl Algorithm for Lasso {
         ]
     }
 
-    /// Sums, then squares about their mean.
+    /// Sums, then squares about their mean; for a step, the power method.
     fn rounds(&self) -> usize {
-        2
+        match self.solver {
+            Solver::Proximal => 2 + proximal::POWER,
+            _ => 2,
+        }
     }
 
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
@@ -326,6 +405,17 @@ impl Algorithm for Lasso {
             state.row_mut(0)[TARGET_SUM] += sum;
             state.row_mut(0)[BLOCKS] += 1.0;
             return Ok(Local::default());
+        }
+        if unit.epoch > 1 {
+            let mut local = local.unwrap_or_default();
+            let held = match local.held.take() {
+                Some(held) => held,
+                None => self.hold(unit.block, params)?,
+            };
+            proximal::start(self, unit, params);
+            proximal::power(self, unit, params, &held);
+            local.held = Some(held);
+            return Ok(local);
         }
         let blocks = params.table::<f64>(STATE).row(0)[BLOCKS];
         if blocks != unit.lanes as f64 {
@@ -351,6 +441,9 @@ impl Algorithm for Lasso {
         if local.held.is_none() {
             local.held = Some(self.hold(unit.block, params)?);
         }
+        if self.solver == Solver::Proximal {
+            return proximal::take(self, unit, params, local);
+        }
         let Local { progress, turn, held: Some(held), .. } = local else { return Ok(()) };
         if unit.lanes > 1 {
             return turn.take(self, unit, params, progress, held);
@@ -362,7 +455,7 @@ impl Algorithm for Lasso {
     }
 
     fn scheduled(&self) -> Option<&dyn dunlin::schedule::Scheduled<Local>> {
-        (self.config.path == 1).then_some(self)
+        (self.config.path == 1 && self.solver == Solver::WorkingSet).then_some(self)
     }
 
     fn measure(&self, block: &Block, params: &Params, _: Option<&Local>, sums: &mut Sums) {
@@ -376,9 +469,21 @@ impl Algorithm for Lasso {
         let mean = |sums: &Sums| sums.get("squares") / sums.get("rows").max(1.0);
         let nonzeros =
             params.table::<f64>(COEFFICIENTS).flat().iter().filter(|weight| **weight != 0.0).count();
+        let objective = 0.5 * mean(train) + self.penalty(params);
+        let state = params.table::<f64>(STATE).row(0);
+        let gap = match self.solver {
+            _ if train.get("gaps") > 0.0 => train.get("gap"),
+            Solver::Proximal if state[JUDGED] > 0.0 => {
+                let penalty = Penalty::new(state[LAMBDA], self.config.l1_ratio);
+                let squares = [state[RESIDUAL], state[RESIDUAL + 1]];
+                let products = params.table::<f64>(CORRELATIONS).flat();
+                problem::relative_gap(objective, self.point(penalty, squares, products, params).dual(penalty))
+            }
+            _ => self.gap(params),
+        };
         let mut metrics = vec![
-            ("train_objective", 0.5 * mean(train) + self.penalty(params)),
-            ("relative_gap", self.gap(params)),
+            ("train_objective", objective),
+            ("relative_gap", gap),
             ("nonzeros", nonzeros as f64),
             ("train_rmse", mean(train).sqrt()),
         ];

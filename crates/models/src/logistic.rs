@@ -5,18 +5,20 @@
 //! l1:  F(w) = C Σ_i ln(1 + exp(−y_i w·x_i)) + ‖w‖₁        y_i = 1 for the greater label, −1 for the other
 //! ```
 //!
-//! Two solvers. `newton` ([`newton`]): a clock gathers loss, gradient and a second derivative from some of the
+//! Three solvers. `newton` ([`newton`]): a clock gathers loss, gradient and a second derivative from some of the
 //! rows, and `end_clock` solves for the step, so it needs `allreduce` (or one lane) and one clock an epoch; it takes
 //! few passes, and is the only one for `l1`. `dual` ([`dual`]): dual coordinate ascent for `l2`, under `bsp` too; with
-//! V lanes it is CoCoA+. `auto` takes `newton` for `l1`, and for `l2` where there are at most
+//! V lanes it is CoCoA+. `coordinate` ([`scheduled`]): a weight after the other, or some at a time that hardly depend on
+//! each other; it is that of `--strategy scheduled`, where `auto` takes it. Elsewhere `auto` takes `newton` for `l1`, and for `l2` where there are at most
 //! [`newton::NARROW`] weights and at least as many rows; else `dual`, whose cost does not grow with the square of the columns.
 //!
-//! Both know a lower bound of the optimum, so `relative_gap` bounds the distance from it. Why no bounded staleness:
+//! All know a lower bound of the optimum, so `relative_gap` bounds the distance from it. Why no bounded staleness:
 //! as for [`softmax`](crate::softmax).
 
 pub mod dual;
 pub mod newton;
 mod pass;
+pub mod scheduled;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -42,7 +44,7 @@ pub struct Config {
     /// Adds a constant column of ones, whose weight (the last row of the table) is the bias, penalised like all
     /// others. Default false.
     pub bias: bool,
-    /// `auto`, `newton` or `dual`. Default `auto`.
+    /// `auto`, `newton`, `dual` or `coordinate`. Default `auto`.
     pub solver: Solver,
     /// The run has converged when the relative gap (objective − lower bound) / objective is at most this. Above 0,
     /// below 1; single precision allows about 10⁻⁶. Default 0.001.
@@ -69,6 +71,8 @@ pub enum Solver {
     Newton,
     /// Stochastic dual coordinate ascent; `l2` only.
     Dual,
+    /// Coordinate descent, under the strategy `scheduled` only.
+    Coordinate,
 }
 
 impl Default for Config {
@@ -92,6 +96,15 @@ pub struct Logistic {
 
 /// Number of the table of weights: (features + bias, 1).
 pub const WEIGHTS: usize = 0;
+
+/// What is kept for a block.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Local {
+    /// Of `solver=dual`.
+    duals: Duals,
+    /// Of `solver=coordinate`.
+    scores: scheduled::Scores,
+}
 
 impl Logistic {
     /// Rows of the table of weights.
@@ -154,18 +167,23 @@ impl Logistic {
     }
 }
 
+fn only_scheduled() -> Error {
+    Error::Usage("logistic: solver = coordinate is that of --strategy scheduled; allowed elsewhere: auto, newton, dual".into())
+}
+
 impl Algorithm for Logistic {
     const NAME: &'static str = "logistic";
     const ABOUT: &'static str =
         "logistic regression of two classes, penalty ½‖w‖² or ‖w‖₁, by Newton's method or dual ascent";
     const DATA: Kind = Kind::Labelled;
-    const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce, StrategyKind::Bsp];
+    const STRATEGIES: &'static [StrategyKind] =
+        &[StrategyKind::AllReduce, StrategyKind::Bsp, StrategyKind::Scheduled];
     /// Dual ascent wants the rows of a lane in random order, not block after block (as [`crate::svm`] measures).
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const DIVERGED_ADVICE: &'static str = "scale the features down or lower `c`";
     const DETAILS: &'static dunlin::details::Details = &crate::details::LOGISTIC;
     type Config = Config;
-    type Local = Duals;
+    type Local = Local;
 
     fn new(config: &Config, shape: &Shape) -> Result<Logistic> {
         let usage = |text: String| Err(Error::Usage(format!("logistic: {text}")));
@@ -201,8 +219,23 @@ impl Algorithm for Logistic {
         Ok(Logistic { config, solver, examples: shape.rows, features: shape.columns, labels, isa })
     }
 
+    fn under(&mut self, strategy: StrategyKind, _: Option<u64>) -> Result<()> {
+        match (strategy, self.config.solver) {
+            (StrategyKind::Scheduled, Solver::Auto | Solver::Coordinate) => self.solver = Solver::Coordinate,
+            (StrategyKind::Scheduled, _) => {
+                return Err(Error::Usage(
+                    "logistic: --strategy scheduled goes by solver = coordinate or auto".to_string(),
+                ));
+            }
+            (_, Solver::Coordinate) => return Err(only_scheduled()),
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn tables(&self) -> Vec<TableSpec> {
         match self.solver {
+            Solver::Coordinate => scheduled::tables(self),
             Solver::Dual => vec![TableSpec::new("weights", self.rows(), 1).merge(Merge::Mean)],
             _ => newton::tables(self),
         }
@@ -212,29 +245,35 @@ impl Algorithm for Logistic {
         check_classes("logistic", blocks, &self.labels)
     }
 
-    fn begin(&self, unit: &Unit, _: &mut Params, _: Option<Duals>) -> Result<Duals> {
+    fn begin(&self, unit: &Unit, _: &mut Params, _: Option<Local>) -> Result<Local> {
         check_rows("logistic", unit.block, self.features, 2)?;
         let (Solver::Dual, Some((mut rows, classes))) = (self.solver, Rows::new(unit.block)) else {
-            return Ok(Duals::default());
+            return Ok(Local::default());
         };
-        Ok(Duals::start(&mut rows, classes.len(), self.config.bias))
+        let duals = Duals::start(&mut rows, classes.len(), self.config.bias);
+        Ok(Local { duals, ..Local::default() })
     }
 
-    fn step(&self, unit: &Unit, params: &mut Params, duals: &mut Duals, sums: &mut Sums) -> Result<()> {
+    fn step(&self, unit: &Unit, params: &mut Params, local: &mut Local, sums: &mut Sums) -> Result<()> {
         match self.solver {
-            Solver::Dual => self.dual_pass(unit, params, duals),
+            Solver::Dual => self.dual_pass(unit, params, &mut local.duals),
+            Solver::Coordinate => Err(only_scheduled()),
             _ => newton::evaluate(self, unit, params, sums),
         }
     }
 
     fn end_clock(&self, sums: &Sums, params: &mut Params) -> Result<()> {
         match self.solver {
-            Solver::Dual => Ok(()),
+            Solver::Dual | Solver::Coordinate => Ok(()),
             _ => newton::end_clock(self, sums, params),
         }
     }
 
-    fn measure(&self, block: &Block, params: &Params, local: Option<&Duals>, sums: &mut Sums) {
+    fn scheduled(&self) -> Option<&dyn dunlin::schedule::Scheduled<Local>> {
+        (self.solver == Solver::Coordinate).then_some(self)
+    }
+
+    fn measure(&self, block: &Block, params: &Params, local: Option<&Local>, sums: &mut Sums) {
         let Some((_, classes)) = Rows::new(block) else { return };
         let mut margins = self.margins(block, params);
         let right = |(margin, class): &(&f32, &u32)| u32::from(**margin > 0.0) == **class;
@@ -245,8 +284,8 @@ impl Algorithm for Logistic {
         sums.add("known", known as f64);
         sums.add("correct", correct as f64);
         sums.add("loss", loss);
-        if let Some(duals) = local {
-            sums.add("entropy", dispatch(self.isa, Entropy(&duals.logits)));
+        if let Some(local) = local {
+            sums.add("entropy", dispatch(self.isa, Entropy(&local.duals.logits)));
         }
     }
 
@@ -260,6 +299,7 @@ impl Algorithm for Logistic {
         let primal = self.config.c * train.get("loss") + penalty;
         let dual = match self.solver {
             Solver::Dual => self.config.c * train.get("entropy") - square,
+            Solver::Coordinate => train.get("bound"),
             _ => newton::lower_bound(params),
         };
         let mut metrics = vec![

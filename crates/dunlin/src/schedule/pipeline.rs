@@ -102,7 +102,8 @@ impl Pipeline {
         self.ahead.push_back(candidates);
     }
 
-    /// The picks of round `number` from its candidates: those that moved most first.
+    /// The picks of round `number` from its candidates: those that were left out too often first, then those that
+    /// moved most.
     fn choose(&mut self, number: u64) -> Vec<u32> {
         let (Some(independence), Some(candidates)) = (&self.independence, self.ahead.pop_front()) else {
             return Vec::new();

@@ -68,7 +68,8 @@ impl Scheduler {
         self.shards.partition_point(|shard| shard.range().end <= variable as usize)
     }
 
-    /// How much `variable` moved when it was last updated; 0 for policies that do not ask.
+    /// How much `variable` moved when it was last updated, or infinity if it was left out too often since; 0 for policies
+    /// that do not ask.
     pub fn weight(&self, variable: u32) -> f64 {
         self.shards[self.shard_of(variable)].weight(variable)
     }

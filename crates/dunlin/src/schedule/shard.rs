@@ -15,6 +15,13 @@ const DEFERRED: u8 = 4;
 /// A variable that was updated before.
 const SEEN: u8 = 8;
 
+/// A variable that was left out so often is the first choice when it is drawn again: else neighbours that move more could
+/// keep it out for ever.
+const PATIENCE: u8 = 4;
+
+/// Where the number of times that a variable was left out begins in what is saved of it.
+const LEFT: f64 = 16.0;
+
 /// The working set is gone through until its changes are this part of those of its first sweep, or for so many sweeps.
 const ENOUGH: f64 = 0.1;
 const MOST_SWEEPS: u64 = 20;
@@ -37,6 +44,8 @@ pub(super) struct Shard {
     /// |δβ| by place in the slice, for the policies that draw by it.
     weights: SumTree,
     flags: Vec<u8>,
+    /// How often each was left out since it was updated, at most [`PATIENCE`]; for the policies that draw by weight.
+    left: Vec<u8>,
     /// True while each variable is to be updated for the first time, and its priority not known.
     is_first: bool,
     sweeps: u64,
@@ -57,6 +66,7 @@ impl Shard {
             deferred: VecDeque::new(),
             weights: SumTree::new(if by_priority { range.len() } else { 0 }),
             flags: vec![0; if by_priority || plan.policy == Policy::WorkingSet { range.len() } else { 0 }],
+            left: vec![0; if by_priority { range.len() } else { 0 }],
             is_first: by_priority,
             sweeps: 0,
             moved: 0.0,
@@ -209,9 +219,13 @@ impl Shard {
         match self.policy {
             Policy::RoundRobin | Policy::WorkingSet => self.deferred.extend(variables),
             Policy::Priority | Policy::Dependency => {
-                let range = self.range.clone();
-                let unseen = |variable: &u32| self.flags[*variable as usize - range.start] & SEEN == 0;
-                self.deferred.extend(variables.filter(unseen)); // its priority is still to be learnt
+                for variable in variables {
+                    let place = variable as usize - self.range.start;
+                    match self.flags[place] & SEEN {
+                        0 => self.deferred.push_back(variable), // its priority is still to be learnt
+                        _ => self.left[place] = (self.left[place] + 1).min(PATIENCE),
+                    }
+                }
             }
             Policy::All | Policy::Random => {}
         }
@@ -223,6 +237,7 @@ impl Shard {
         let delta = (change.new - change.old).abs();
         if matches!(self.policy, Policy::Priority | Policy::Dependency) {
             self.weights.set(place, delta);
+            self.left[place] = 0;
         }
         if let Some(flags) = self.flags.get_mut(place) {
             let is_member = change.new != 0.0 || delta != 0.0;
@@ -231,11 +246,14 @@ impl Shard {
         }
     }
 
-    /// How much a variable moved; 0 where that is not asked for.
+    /// What decides among candidates: how much a variable moved, or infinity if it was left out too often; 0 where that
+    /// is not asked for.
     pub(super) fn weight(&self, variable: u32) -> f64 {
-        match self.policy {
-            Policy::Priority | Policy::Dependency => self.weights.get(variable as usize - self.range.start),
-            _ => 0.0,
+        let place = variable as usize - self.range.start;
+        match self.left.get(place) {
+            None => 0.0,
+            Some(left) if *left >= PATIENCE => f64::INFINITY,
+            Some(_) => self.weights.get(place),
         }
     }
 
@@ -252,7 +270,8 @@ impl Shard {
     pub(super) fn save(&self, variables: &mut [[f64; 2]], header: &mut [f64]) {
         for (place, numbers) in variables.iter_mut().enumerate() {
             let weight = if place < self.weights.len() { self.weights.get(place) } else { 0.0 };
-            *numbers = [weight, f64::from(self.flags.get(place).copied().unwrap_or(0))];
+            let number = |list: &[u8]| f64::from(list.get(place).copied().unwrap_or(0));
+            *numbers = [weight, number(&self.flags) + LEFT * number(&self.left)];
         }
         if !self.is_first {
             self.mark(variables, self.list.iter().copied(), LISTED);
@@ -285,6 +304,8 @@ impl Shard {
                 self.weights.set(place, *weight);
             }
             self.flags.get_mut(place).into_iter().for_each(|own| *own = *flags as u8 & (MEMBER | SEEN));
+            let left = (*flags / LEFT) as u8;
+            self.left.get_mut(place).into_iter().for_each(|own| *own = left.min(PATIENCE));
         }
     }
 }

@@ -197,6 +197,18 @@ fn no_two_variables_on_their_way_depend_on_each_other_by_more_than_theta() {
     }
 }
 
+/// Neighbours that move more are the first choice, but not for ever: else what they keep out would never be updated.
+#[test]
+fn what_hardly_moves_gets_its_turn_beside_neighbours_that_move() {
+    let mut rng = stream(2, "turn-test", &[]);
+    let plan = plan("dependency,want=8,theta=0.3", 20, 2);
+    let picks = go(&plan, 2, 0.01, 2000, &mut rng);
+    for variable in 0..20 {
+        let updates = picks.iter().flatten().filter(|picked| **picked == variable).count();
+        assert!(updates >= 15, "variable {variable}: {updates} updates in 2000 rounds");
+    }
+}
+
 /// Many small correlations are as bad as one large: together they stay below 1.
 #[test]
 fn correlations_of_a_round_stay_below_one_in_all() {

@@ -235,7 +235,8 @@ impl Scheduled {
     }
 }
 
-fn add(left: &mut Buffer, right: Buffer) {
+/// left[k] += right[k], as numbers of 64 bits.
+pub(crate) fn add(left: &mut Buffer, right: Buffer) {
     let length = left.len() / size_of::<f64>();
     if let (Some(left), Some(right)) = (left.slice_mut::<f64>(0, length), right.slice::<f64>(0, length)) {
         left.iter_mut().zip(right).for_each(|(left, right)| *left += right);

@@ -25,6 +25,7 @@ impl Seen {
 impl<A: Algorithm> Worker<'_, A> {
     /// The metrics, the same on every rank.
     pub(super) fn evaluate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+        let survey = self.survey()?;
         let sums = match is_spread::<A>(self.run) {
             true => self.measure_lap()?,
             false => self.measure_whole()?,
@@ -40,6 +41,10 @@ impl<A: Algorithm> Worker<'_, A> {
         };
         if !is_spread::<A>(self.run) {
             self.algorithm.measure_rows(&self.params, &mut train);
+        }
+        if let (Some(sums), Some(model)) = (survey, self.algorithm.scheduled()) {
+            let numbers = sums.slice::<f64>(0, model.survey_numbers()).unwrap_or_default();
+            model.judge(numbers, &self.params, &mut train);
         }
         Ok(self.algorithm.metrics(&train, test.as_ref(), &self.params))
     }

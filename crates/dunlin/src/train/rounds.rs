@@ -4,10 +4,12 @@ use super::Worker;
 use super::source::Lane;
 use crate::algorithm::{Algorithm, Sums};
 use crate::schedule::{Change, Scheduled};
-use crate::strategy::scheduled::Scheduled as Rounds;
+use crate::strategy::scheduled::{Scheduled as Rounds, add};
 use crate::table::Params;
 use crate::{Block, Result};
 use dunlin_comm::Buffer;
+use dunlin_comm::collective::{Folder, Node, Op};
+use std::sync::Arc;
 
 impl<A: Algorithm> Worker<'_, A> {
     /// The part of `lane` in a round.
@@ -16,10 +18,7 @@ impl<A: Algorithm> Worker<'_, A> {
         let (Some(model), Some(rounds)) = (self.algorithm.scheduled(), self.strategy.rounds()) else {
             return Ok(Sums::default());
         };
-        if rounds.is_first_of(lane) {
-            let params = &self.params;
-            self.lanes[place].each_block(|block, local| model.prepare(block, params, local))?;
-        }
+        prepare(model, rounds, &mut self.lanes[place], &self.params)?;
         let (round, _) = rounds.current();
         // Columns that are looked at: of variables, and of candidates, of whom n make up n²/2 pairs.
         let columns = round.picks.len() as f64 + (2.0 * round.pairs.len() as f64).sqrt();
@@ -57,6 +56,29 @@ impl<A: Algorithm> Worker<'_, A> {
         true
     }
 
+    /// At a synchronisation point: what the model wants to know of all variables, summed over all lanes along their tree.
+    pub(super) fn survey(&mut self) -> Result<Option<Arc<Buffer>>> {
+        let (Some(model), Some(rounds)) = (self.algorithm.scheduled(), self.strategy.rounds()) else {
+            return Ok(None);
+        };
+        let numbers = model.survey_numbers();
+        if numbers == 0 {
+            return Ok(None);
+        }
+        let mut all = Folder::new(self.run.lanes);
+        for lane in &mut self.lanes {
+            prepare(model, rounds, lane, &self.params)?;
+            let mut sums = Buffer::zeroed(numbers * size_of::<f64>());
+            let own = sums.slice_mut::<f64>(0, numbers).unwrap_or_default();
+            lane.each_block(|block, local| {
+                model.survey(block, &self.params, local, own);
+                Ok(())
+            })?;
+            all.push(Node::leaf(lane.number), sums, add);
+        }
+        Ok(Some(self.comm.all_reduce_tree::<f64>(all.into_parts(), self.run.lanes, numbers, Op::Sum)?))
+    }
+
     /// At a synchronisation point: no block lacks a change.
     pub(super) fn apply_rest(&mut self) -> Result<()> {
         let (Some(model), Some(rounds)) = (self.algorithm.scheduled(), self.strategy.rounds()) else {
@@ -85,6 +107,19 @@ impl<L> Lane<L> {
             work(&*self.blocks.get(at)?, local)?;
         }
         Ok(())
+    }
+}
+
+/// Before anything else is asked of a lane: makes what a checkpoint does not hold.
+fn prepare<L>(
+    model: &dyn Scheduled<L>,
+    rounds: &mut Rounds,
+    lane: &mut Lane<L>,
+    params: &Params,
+) -> Result<()> {
+    match rounds.is_first_of(lane.number) {
+        true => lane.each_block(|block, local| model.prepare(block, params, local)),
+        false => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use super::columns::Column;
 use super::problem::{Penalty, Scale};
 use super::{COEFFICIENTS, Config, INTERCEPT, LAMBDA, Lasso, Local, SQUARES, STATE};
 use dunlin::schedule::{Change, Pair, Scheduled};
-use dunlin::{Block, Params, Result};
+use dunlin::{Block, Params, Result, Sums};
 use serde::{Deserialize, Serialize};
 
 /// The residual of a block's rows, r = y − X̃ w, brought up to date in as many steps as a column has stored values.
@@ -93,7 +93,7 @@ impl Lasso {
     }
 
     /// λ of the settings, or the share of the least that zeroes everything.
-    fn lambda(&self, params: &Params) -> f64 {
+    pub(super) fn lambda(&self, params: &Params) -> f64 {
         self.config.lambda.unwrap_or_else(|| {
             let squares = params.table::<f64>(SQUARES);
             let pull = |column: usize| (squares.row(column)[2] * self.scale(params, column).factor).abs();
@@ -161,6 +161,34 @@ impl Scheduled<Local> for Lasso {
         let Some(held) = &local.held else { return };
         for ((left, right), out) in pairs.iter().zip(out) {
             *out += product(&held.columns.column(*left), &held.columns.column(*right), block.rows());
+        }
+    }
+
+    /// x̃ᵀ r of every column, ‖r‖² and yᵀ r.
+    fn survey_numbers(&self) -> usize {
+        self.width + 2
+    }
+
+    fn survey(&self, _: &Block, _: &Params, local: &Local, out: &mut [f64]) {
+        let Some(held) = &local.held else { return };
+        let (products, squares) = out.split_at_mut(self.width);
+        for (column, product) in products.iter_mut().enumerate() {
+            *product += local.residual.product(&held.columns.column(column as u32));
+        }
+        for (stored, target) in local.residual.stored.iter().zip(&held.target) {
+            let residual = stored + local.residual.shift;
+            squares[0] += residual * residual;
+            squares[1] += residual * target;
+        }
+    }
+
+    fn judge(&self, sums: &[f64], params: &Params, train: &mut Sums) {
+        let (products, &[square, with_target]) = sums.split_at(self.width) else { return };
+        let penalty = Penalty::new(self.lambda(params), self.config.l1_ratio);
+        let point = self.point(penalty, [square, with_target], products, params);
+        if (point.primal() + point.dual(penalty)).is_finite() {
+            train.add("gaps", 1.0);
+            train.add("gap", point.relative_gap(penalty));
         }
     }
 }

@@ -259,7 +259,7 @@ const NEAR: f64 = 0.01;
 const TRIALS: f64 = 20.0;
 
 /// The objective and a lower bound of the optimum, given C Σ loss and its gradient; for `l2` the gradient of the penalty is added.
-fn judge(model: &Logistic, loss: f64, weights: &[f64], gradient: &mut [f64]) -> (f64, f64) {
+pub(super) fn judge(model: &Logistic, loss: f64, weights: &[f64], gradient: &mut [f64]) -> (f64, f64) {
     let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     match model.config.penalty {
         Penalty::L2 => {

@@ -57,6 +57,40 @@ fn it_comes_to_the_optimum_of_the_working_set() {
     }
 }
 
+/// The gap that is printed under every policy is a bound on the distance from the optimum, and ends the run.
+#[test]
+fn a_run_ends_on_the_duality_gap() {
+    for (data, l1_ratio, [workers, lanes]) in
+        [(SPARSE, 1.0, [2, 3]), (DENSE, 0.7, [1, 2]), (DENSE, 1.0, [1, 1])]
+    {
+        let set = |tolerance: f64| {
+            move |run: &mut Run| {
+                run.settings["l1_ratio"] = json!(l1_ratio);
+                run.settings["tolerance"] = json!(tolerance);
+                run.stop.epochs = 2_000;
+            }
+        };
+        let wanted = train(data, "allreduce", [1, 1], set(1e-10)).metrics["train_objective"];
+        for tolerance in [1e-2, 1e-6, 1e-9] {
+            let outcome = train(data, "scheduled:dependency,want=16", [workers, lanes], set(tolerance));
+            let excess = outcome.metrics["train_objective"] / wanted - 1.0;
+            let gap = outcome.metrics["relative_gap"];
+            let place = format!("{data}, {l1_ratio}, {lanes} lanes, {tolerance:e}: {excess:e}, gap {gap:e}");
+            assert_eq!(outcome.reason, "converged", "{place}");
+            // Columns are scaled in single precision: what is solved is that near to the problem of the data.
+            assert!(gap <= tolerance && gap > 0.0 && excess <= gap + 2e-8 && excess > -2e-8, "{place}");
+        }
+    }
+}
+
+/// With all targets alike there is nothing to explain, and a λ that zeroes everything leaves nothing to do.
+#[test]
+fn where_zero_is_best_the_gap_is_none() {
+    let outcome = train(SPARSE, "scheduled", [1, 2], |run| run.settings["lambda"] = json!(1e6));
+    assert_eq!((outcome.metrics["nonzeros"], outcome.reason.as_str()), (0.0, "converged"));
+    assert!(outcome.metrics["relative_gap"] < 1e-12, "{:?}", outcome.metrics);
+}
+
 #[test]
 fn four_lanes_give_the_same_bits_on_any_number_of_workers_and_after_a_checkpoint() {
     for data in [SPARSE, DENSE] {
