@@ -544,7 +544,7 @@ pub(crate) const DS_SOFTMAX: Details = Details {
         setting(
             "passes",
             "1 to 100",
-            "for solver=dual and more than one lane: passes over the rows in one visit of two blocks of classes",
+            "for solver=dual and more than one lane: passes over the rows in one visit of a block of classes",
         ),
         setting("rate", "above 0", "for solver=stochastic: the step in lap t (from 0) is rate / √(1 + t)"),
     ],
@@ -556,7 +556,7 @@ pub(crate) const DS_SOFTMAX: Details = Details {
         ),
         metric(
             "dual_objective",
-            "C Σ entropy of the duals − ½|W|², solver=dual only: the optimum is no less; never falls",
+            "C Σ entropy of the duals − ½|W|², solver=dual only: the optimum is no less; on one lane it never falls",
         ),
         metric(
             "relative_gap",

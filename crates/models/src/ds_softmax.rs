@@ -6,17 +6,18 @@
 //! ```
 //!
 //! the objective of [`crate::softmax`], with the same optimum. Under `rotation` rows of data stay with their lane and
-//! blocks of classes go round; a lane sees all classes once a lap, two neighbouring blocks at a time. With one lane all
-//! classes are at hand.
+//! blocks of classes go round; a lane sees all classes once a lap, a block at a time. With one lane all classes are at
+//! hand.
 //!
-//! Two solvers. `dual` (default) is dual ascent on (row, two blocks of classes): the dual objective never falls, with any
-//! number of lanes, and bounds the distance to the optimum: see `ds_softmax/dual.rs`. More lanes want more
-//! laps, as a row's mass moves between neighbouring blocks only. `stochastic` is the paper's method: gradient steps on f(W, b) =
-//! Σ_i Σ_k exp(w_k·x_i + b_i) − b_i − w_{y_i}·x_i, with b_i = −ln Σ_k exp(w_k·x_i) exact once a lap, from sums
-//! that were taken as blocks came by.
+//! Two solvers. `dual` (default) is dual ascent on (row, block of classes), and the dual objective bounds the distance to
+//! the optimum. With one lane it never falls (`ds_softmax/dual.rs`); with more, mass moves between blocks of classes by
+//! an augmented Lagrangian, safeguarded against steps too long (`ds_softmax/reserve.rs`). `stochastic` is the paper's
+//! method: gradient steps on f(W, b) = Σ_i Σ_k exp(w_k·x_i + b_i) − b_i − w_{y_i}·x_i, with b_i = −ln Σ_k exp(w_k·x_i)
+//! exact once a lap, from sums that were taken as blocks came by.
 
 mod dual;
 mod local;
+mod reserve;
 mod seen;
 mod stochastic;
 #[cfg(test)]
@@ -24,15 +25,16 @@ mod tests;
 mod tile;
 
 pub use local::{Local, Part};
+pub use reserve::Reserve;
 
 use crate::softmax::kernel::{Rows, dispatch};
-use dual::Duals;
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
 use dunlin::isa::{self, Isa};
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
 use local::LogSums;
-use seen::{Visit, finish, macro_f1, nothing};
+use reserve::Prices;
+use seen::{Duals, Visit, finish, macro_f1, nothing};
 use serde::{Deserialize, Serialize};
 use tile::Tile;
 
@@ -49,7 +51,7 @@ pub struct Config {
     pub solver: Solver,
     /// For `dual`: the run has converged when `relative_gap` is at most this. Above 0, below 1. Default 0.001.
     pub tolerance: f64,
-    /// For `dual` under `rotation`: passes over the rows in one visit of two blocks of classes. 1 to 100. Default 1.
+    /// For `dual` under `rotation`: passes over the rows in one visit of a block of classes. 1 to 100. Default 1.
     pub passes: usize,
     /// For `stochastic`: η₀ of the step η₀ / √(1 + t) in lap t, from 0. Above 0. Default 0.1.
     pub rate: f64,
@@ -120,29 +122,6 @@ impl DsSoftmax {
         ))
     }
 
-    /// Refuses columns and classes that the shape does not know.
-    fn check_rows(&self, block: &Block) -> Result<()> {
-        let place = format!("ds-softmax: block {} (rows {}..{})", block.id, block.first_row, block.end_row);
-        let Some((mut rows, classes)) = Rows::new(block) else {
-            return Err(Error::Data(format!("{place} holds no labelled rows")));
-        };
-        for (row, class) in classes.iter().enumerate() {
-            let (columns, values) = rows.row(row);
-            let place = || format!("ds-softmax: row {}", block.first_row + row);
-            if *class as usize >= self.classes {
-                return Err(Error::Data(format!("{}: class {class} of {}", place(), self.classes)));
-            }
-            if let Some(column) = columns.iter().find(|column| **column as usize >= self.features) {
-                let features = self.features;
-                return Err(Error::Data(format!("{}: column {column} of {features} (from 0)", place())));
-            }
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                return Err(Error::Data(format!("{}: value {value}; finite numbers are allowed", place())));
-            }
-        }
-        Ok(())
-    }
-
     /// The weights of classes `first..first + classes`, turned over.
     fn tile(&self, params: &Params, first: usize, classes: usize) -> Tile {
         let weights = params.table::<f32>(WEIGHTS);
@@ -155,36 +134,34 @@ impl DsSoftmax {
 
     fn dual_visit(&self, unit: &Unit, params: &mut Params, local: &mut Local) -> Result<()> {
         let Some((rows, labels)) = Rows::new(unit.block) else { return Ok(()) };
-        let mut none = Part::default();
-        let is_whole = unit.visits == 1;
-        let pair = [unit.row_block, (unit.row_block + 1) % unit.visits];
-        let [part, next] = match local.parts.get_disjoint_mut(pair) {
-            Ok(parts) => parts,
-            Err(_) => match local.parts.first_mut() {
-                Some(part) if is_whole => [part, &mut none],
-                _ => return Ok(()),
-            },
+        if unit.visit == 0 {
+            self.move_prices(unit.block, local);
+        }
+        let Some(part) = local.parts.get_mut(unit.row_block).filter(|part| part.classes > 0) else {
+            return Ok(());
         };
-        let classes = [part.classes, next.classes];
-        if classes[0] + classes[1] == 0 || labels.is_empty() {
+        if labels.is_empty() {
             return Ok(());
         }
         let mut order: Vec<u32> = (0..labels.len() as u32).collect();
         unit.rng("ds-softmax order").shuffle(&mut order);
-        let mut tile = Tile::new(self.width(), classes[0] + classes[1]);
-        let (weights, others) = (params.table::<f32>(WEIGHTS), params.next_table::<f32>(WEIGHTS));
-        tile.gather(weights.flat(), weights.stride(), classes[0], 0);
-        others
-            .iter()
-            .for_each(|weights| tile.gather(weights.flat(), weights.stride(), classes[1], classes[0]));
+        let classes = part.classes;
+        let width = self.width();
+        let mut tile = Tile::new(width, classes + usize::from(local.reserve.is_some()));
+        let weights = params.table::<f32>(WEIGHTS);
+        tile.gather(weights.flat(), weights.stride(), classes, 0);
+        if let Some(reserve) = &local.reserve {
+            tile.gather(&reserve.weights, width, 1, classes);
+        }
         let pass = dual::Pass {
             rows,
             order: &order,
-            passes: if is_whole { 1 } else { self.config.passes },
+            passes: if unit.visits == 1 { 1 } else { self.config.passes },
             squares: &local.squares,
-            duals: [part, next].map(|part| Duals { classes: part.classes, values: &mut part.duals }),
+            duals: &mut part.duals,
+            classes,
+            reserve: local.reserve.as_mut(),
             tile: &mut tile,
-            is_whole,
             bias: self.bias(),
             c: self.config.c as f32,
             least_move: (0.05 * self.config.tolerance / self.classes.div_ceil(16) as f64) as f32,
@@ -194,11 +171,19 @@ impl DsSoftmax {
         }
         let mut weights = params.table_mut::<f32>(WEIGHTS);
         let stride = weights.stride();
-        tile.scatter(weights.flat_mut(), stride, classes[0], 0, 1.0);
-        if let Some(mut weights) = params.next_table_mut::<f32>(WEIGHTS) {
-            tile.scatter(weights.flat_mut(), stride, classes[1], classes[0], 1.0);
+        tile.scatter(weights.flat_mut(), stride, classes, 0, 1.0);
+        if let Some(reserve) = &mut local.reserve {
+            tile.scatter(&mut reserve.weights, width, 1, classes, 1.0);
         }
         Ok(())
+    }
+
+    /// Between two laps.
+    fn move_prices(&self, block: &Block, local: &mut Local) {
+        let (Some(reserve), Some((rows, _))) = (&mut local.reserve, Rows::new(block)) else { return };
+        if reserve.look() {
+            dispatch(self.isa, Prices { rows, reserve, bias: self.bias() });
+        }
     }
 
     fn stochastic_visit(&self, unit: &Unit, params: &mut Params, local: &mut Local) -> Result<()> {
@@ -236,24 +221,34 @@ impl DsSoftmax {
     }
 
     /// Adds classes `first..first + classes`, whose weights are at hand, to what was seen of the rows of `block`.
+    /// Gives ‖Σ_i (a_i − â_i) x_i‖², the duals' distance from where rows add up to 1, summed over these classes.
     fn see(
         &self,
         block: &Block,
         params: &Params,
         (first, classes): (usize, usize),
-        part: Option<&Part>,
+        (part, reserve): (Option<&Part>, Option<&Reserve>),
         seen: &mut [f32],
-    ) {
+    ) -> f64 {
+        let mut square = 0.0;
         for start in (first..first + classes).step_by(MEASURED) {
-            let Some((rows, labels)) = Rows::new(block) else { return };
+            let Some((rows, labels)) = Rows::new(block) else { return 0.0 };
             let classes = MEASURED.min(first + classes - start);
             let tile = self.tile(params, start, classes);
-            let duals = part.filter(|part| !part.duals.is_empty());
-            let duals = duals.map(|part| (&part.duals[..], part.classes, start - first));
-            let bias = self.bias();
-            let seen = &mut *seen;
+            let part = part.filter(|part| !part.duals.is_empty());
+            let mut room = reserve.map(|_| Tile::new(self.width(), classes));
+            let duals = part.map(|part| Duals {
+                values: &part.duals,
+                stride: part.classes,
+                start: start - first,
+                off: reserve.zip(room.as_mut()),
+            });
+            let (bias, seen) = (self.bias(), &mut *seen);
             dispatch(self.isa, Visit { rows, labels, tile: &tile, first: start, classes, bias, duals, seen });
+            let shift = room.as_ref().map(Tile::flat);
+            square += shift.map_or(0.0, |shift| crate::softmax::lbfgs::inner(self.isa, shift, shift));
         }
+        square
     }
 }
 
@@ -264,7 +259,6 @@ impl Algorithm for DsSoftmax {
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::Rotation];
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const MEASURES_BY_LAP: bool = true;
-    const VISITS_IN_PAIRS: bool = true;
     const DIVERGED_ADVICE: &'static str =
         "scale the features down, or lower `c` (`rate` for solver=stochastic)";
     const DETAILS: &'static dunlin::details::Details = &crate::details::DS_SOFTMAX;
@@ -316,7 +310,7 @@ impl Algorithm for DsSoftmax {
         let mut local = match (local, found) {
             (Some(local), _) => local,
             (None, found) => {
-                self.check_rows(unit.block)?;
+                local::check(unit.block, self.features, self.classes)?;
                 let count = found.as_ref().map_or(0, |(_, labels)| labels.len());
                 found.map_or_else(Local::default, |(mut rows, _)| {
                     Local::start(&mut rows, count, self.config.bias)
@@ -329,6 +323,10 @@ impl Algorithm for DsSoftmax {
             local.parts.resize(unit.visits, Part::default());
         }
         let has_duals = self.config.solver == Solver::Dual;
+        if has_duals && unit.visits > 1 && local.reserve.is_none() {
+            let blocks = self.rows as f64 / labels.len().max(1) as f64;
+            local.reserve = Some(Reserve::start(labels.len(), self.width(), blocks, self.classes));
+        }
         local.parts[unit.row_block] = Part::start(range.start, range.len(), labels, has_duals);
         Ok(local)
     }
@@ -358,9 +356,21 @@ impl Algorithm for DsSoftmax {
         if seen.is_empty() {
             *seen = nothing(labels.len());
         }
-        let classes = params.table::<f32>(WEIGHTS).range();
-        let part = local.and_then(|local| local.parts.get(unit.row_block));
-        self.see(unit.block, params, (classes.start, classes.len()), part, seen);
+        let range = params.table::<f32>(WEIGHTS).range();
+        let reserve = local.and_then(|local| local.reserve.as_ref());
+        let parts = local.map_or(&[][..], |local| &local.parts);
+        // Blocks of classes whose weights are at hand: the one that visits, or all if they are whole in one place.
+        let at_hand = parts.iter().filter(|part| part.classes > 0 && range.contains(&part.first));
+        let mut square = 0.0;
+        for part in at_hand {
+            let classes = (part.first, part.classes);
+            square += self.see(unit.block, params, classes, (Some(part), reserve), seen);
+        }
+        if local.is_none() {
+            self.see(unit.block, params, (range.start, range.len()), (None, None), seen);
+        }
+        // ‖Σ_b u_b‖² ≤ Σ_b ‖u_b‖² / ω_b for weights ω_b of blocks of rows that add up to 1: their shares of the rows.
+        sums.add("shift_square", square * self.rows as f64 / labels.len().max(1) as f64);
         if unit.is_last_visit() {
             finish(seen, labels, local.is_none(), sums);
         }
@@ -376,7 +386,9 @@ impl Algorithm for DsSoftmax {
         let primal = self.config.c * train.get("loss") + penalty;
         let mut metrics = vec![("train_objective", primal)];
         if self.config.solver == Solver::Dual {
-            let dual = self.config.c * train.get("entropy") - penalty;
+            let c = self.config.c;
+            let shift = c * train.get("shift") + 0.5 * c * c * train.get("shift_square");
+            let dual = c * train.get("entropy") - penalty - shift;
             metrics.push(("dual_objective", dual));
             metrics.push(("relative_gap", (primal - dual).max(0.0) / primal.abs().max(f64::MIN_POSITIVE)));
         }

@@ -9,37 +9,22 @@
 //!
 //! whose first part separates over examples and whose second over classes. So if every lane changes duals of its own
 //! examples and of the classes S that it has at hand only, and leaves the mass s = Σ_{k ∈ S} a_ik of each example as it
-//! is, the duals stay distributions and what lanes do at the same time is independent: a step that raises D for one
-//! lane raises D. With p = a_S / s, a distribution over S, margins m_k = w_k·x_i and q = C ‖x_i‖², example i contributes
+//! is, what lanes do at the same time is independent: a step that raises D for one lane raises D. With p = a_S / s, a
+//! distribution over S, margins m_k = w_k·x_i and q_k = C ‖x_i‖², example i contributes
 //!
 //! ```text
-//! C s [H(p) + m·p − (q s)/2 ‖p − p_old‖²] + constant
+//! C s [H(p) + m·p − s/2 Σ_k q_k (p_k − p_old_k)²] + constant
 //! ```
 //!
-//! which is the problem of the softmax model with another curvature, and solved exactly by [`solve`]. D never falls.
+//! which is the problem of the softmax model with other curvatures, and solved exactly by [`solve_with`].
 //!
-//! Mass moves between blocks of classes because two neighbours are at hand at a time: S is their union. With one lane S
-//! is all classes.
+//! With one lane S is all classes, s = 1 and D never falls. With more, S is a block of classes and the reserve, a class
+//! that takes up and gives back what blocks of classes have too much or too little: see [`super::reserve`].
 
+use super::reserve::Reserve;
 use super::tile::Tile;
-use crate::softmax::dual::{Scratch, solve};
+use crate::softmax::dual::{Scratch, solve, solve_with};
 use crate::softmax::kernel::{Any, Rows, Work, distance, greatest, sum};
-
-/// The duals of one block of classes.
-#[derive(Debug, Default)]
-pub(super) struct Duals<'a> {
-    /// (rows, classes).
-    pub(super) values: &'a mut [f32],
-    /// How many classes.
-    pub(super) classes: usize,
-}
-
-impl Duals<'_> {
-    #[inline(always)]
-    fn row(&mut self, row: usize) -> &mut [f32] {
-        &mut self.values[row * self.classes..][..self.classes]
-    }
-}
 
 /// Passes over the rows of a data block with the classes at hand. Gives false if margins were not finite.
 pub(super) struct Pass<'a> {
@@ -51,12 +36,14 @@ pub(super) struct Pass<'a> {
     pub(super) passes: usize,
     /// ‖x‖² of each row.
     pub(super) squares: &'a [f32],
-    /// Duals of the classes at hand: those of the block that visits, then those of the next.
-    pub(super) duals: [Duals<'a>; 2],
-    /// The weights, in the same order.
+    /// Duals of the classes at hand: (rows, classes).
+    pub(super) duals: &'a mut [f32],
+    /// How many classes.
+    pub(super) classes: usize,
+    /// The reserve, unless all classes are at hand.
+    pub(super) reserve: Option<&'a mut Reserve>,
+    /// The weights of the classes, then those of the reserve.
     pub(super) tile: &'a mut Tile,
-    /// True if all classes are at hand.
-    pub(super) is_whole: bool,
     /// The row of the bias, if there is one.
     pub(super) bias: Option<usize>,
     /// C.
@@ -70,37 +57,50 @@ impl Work for Pass<'_> {
 
     #[inline(always)]
     fn run(mut self) -> bool {
-        let width = self.tile.width;
-        let split = self.duals[0].classes;
-        let classes = split + self.duals[1].classes;
+        let (width, classes) = (self.tile.width, self.classes);
+        let at_hand = classes + usize::from(self.reserve.is_some());
+        let hold = self.reserve.as_ref().map_or(1.0, |reserve| reserve.hold);
         let mut scratch = Scratch::new(Any(width));
         let (mut margins, mut new) = (vec![0.0f32; width], vec![0.0f32; width]);
         let (mut old, mut shares) = (vec![0.0f32; width], vec![0.0f32; width]);
+        let mut curvatures = vec![0.0f32; width];
         for index in 0..self.order.len() * self.passes {
             let index = index % self.order.len();
             self.look_ahead(index);
             let row = self.order[index] as usize;
-            old[..split].copy_from_slice(self.duals[0].row(row));
-            old[split..classes].copy_from_slice(self.duals[1].row(row));
-            let mass = if self.is_whole { 1.0 } else { sum(&old) };
-            if 2.0 * mass <= self.least_move {
-                continue;
+            old[..classes].copy_from_slice(&self.duals[row * classes..][..classes]);
+            let mut mass = 1.0;
+            if let Some(reserve) = &self.reserve {
+                old[classes] = reserve.masses[row];
+                mass = sum(&old);
             }
             let (columns, values) = self.rows.row(row);
             self.tile.dot(columns, values, self.bias, &mut margins);
-            let inverse = 1.0 / mass;
-            shares.iter_mut().zip(&old).for_each(|(share, old)| *share = old * inverse);
             let curvature = self.c * mass * self.squares[row];
-            if !solve(&mut margins, &shares, curvature, classes, &mut new, &mut scratch) {
+            let solved = match &self.reserve {
+                None => solve(&mut margins, &old, curvature, at_hand, &mut new, &mut scratch),
+                Some(reserve) => {
+                    margins[classes] += reserve.prices[row];
+                    let inverse = 1.0 / mass;
+                    shares.iter_mut().zip(&old).for_each(|(share, old)| *share = old * inverse);
+                    curvatures.fill(curvature);
+                    curvatures[classes] = hold * curvature;
+                    let curvatures = (|k: usize| curvatures[k], curvature * hold.max(1.0));
+                    solve_with(&mut margins, &shares, curvatures, at_hand, &mut new, &mut scratch)
+                }
+            };
+            if !solved {
                 return false;
             }
             new.iter_mut().for_each(|new| *new *= mass);
-            new[classes..].fill(0.0);
+            new[at_hand..].fill(0.0);
             if !keep_small_moves(&old, &mut new, self.least_move) {
                 continue;
             }
-            self.duals[0].row(row).copy_from_slice(&new[..split]);
-            self.duals[1].row(row).copy_from_slice(&new[split..classes]);
+            self.duals[row * classes..][..classes].copy_from_slice(&new[..classes]);
+            if let Some(reserve) = &mut self.reserve {
+                reserve.masses[row] = new[classes];
+            }
             for first in (0..width).step_by(16) {
                 let end = width.min(first + 16);
                 let (old, new) = (&old[first..end], &mut new[first..end]);
@@ -108,6 +108,9 @@ impl Work for Pass<'_> {
                     continue;
                 }
                 new.iter_mut().zip(old).for_each(|(new, old)| *new = self.c * (*old - *new));
+                if at_hand > classes && (first..end).contains(&classes) {
+                    new[classes - first] *= hold;
+                }
                 self.tile.add(columns, values, self.bias, new, first);
             }
         }
@@ -143,9 +146,7 @@ impl Pass<'_> {
             let later = *later as usize;
             self.rows.prefetch_offset(later);
             dunlin::table::prefetch(&self.squares[later..]);
-            for duals in &self.duals {
-                dunlin::table::prefetch(&duals.values[later * duals.classes..]);
-            }
+            dunlin::table::prefetch(&self.duals[later * self.classes..]);
         }
         if let Some(next) = self.order.get(index + 4) {
             self.rows.prefetch(*next as usize);

@@ -1,5 +1,6 @@
 //! Measuring by blocks of classes: what is known of a row after some of them, and what follows once all were seen.
 
+use super::reserve::Reserve;
 use super::tile::Tile;
 use crate::softmax::kernel::{Rows, Work, exp, greatest, ln, sum};
 use dunlin::Sums;
@@ -7,18 +8,22 @@ use dunlin::data::UNKNOWN;
 use std::collections::BTreeMap;
 
 /// Numbers that are kept for a row.
-pub(super) const FIELDS: usize = 5;
+pub(super) const FIELDS: usize = 6;
 
 const TOP: usize = 0;
 const SUM: usize = 1;
 const BEST: usize = 2;
 const OWN: usize = 3;
 const ENTROPY: usize = 4;
+const SHIFT: usize = 5;
 
-/// Nothing seen yet of `rows` rows: greatest margin and ln-sum of none, no class, no duals.
+/// Nothing seen yet of `rows` rows: greatest margin and sum of none, no class, no duals.
 pub(super) fn nothing(rows: usize) -> Vec<f32> {
-    [-1e30, 0.0, 0.0, 0.0, 0.0].repeat(rows)
+    [-1e30, 0.0, 0.0, 0.0, 0.0, 0.0].repeat(rows)
 }
+
+/// Chunks of 16 classes that are off by less than this altogether are left out: less than duals are rounded by.
+const LEAST_SHIFT: f32 = 1e-7;
 
 /// Adds the classes of one tile to what was seen of every row.
 pub(super) struct Visit<'a> {
@@ -34,11 +39,24 @@ pub(super) struct Visit<'a> {
     pub(super) classes: usize,
     /// The row of the bias, if there is one.
     pub(super) bias: Option<usize>,
-    /// Their duals: numbers, elements from row to row, and where in a row they start; or nothing.
-    pub(super) duals: Option<(&'a [f32], usize, usize)>,
+    /// Their duals, or nothing.
+    pub(super) duals: Option<Duals<'a>>,
     /// (rows, FIELDS): greatest margin, Σ exp(margin − greatest), best class, margin of the row's own class,
-    /// −Σ a ln a.
+    /// −Σ â ln â, Σ (a − â) margin.
     pub(super) seen: &'a mut [f32],
+}
+
+/// Duals of the classes at hand. Those of a row may not add up to 1 over all classes: the bound is that of
+/// â_i = a_i / Σ_k a_ik.
+pub(super) struct Duals<'a> {
+    /// The numbers, `stride` from row to row.
+    pub(super) values: &'a [f32],
+    /// Numbers from row to row.
+    pub(super) stride: usize,
+    /// Where in a row the classes at hand start.
+    pub(super) start: usize,
+    /// The reserve, if rows can be off at all, and room for Σ_i (a_i − â_i) x_i, zero at first.
+    pub(super) off: Option<(&'a Reserve, &'a mut Tile)>,
 }
 
 impl Work for Visit<'_> {
@@ -51,12 +69,29 @@ impl Work for Visit<'_> {
         for (row, seen) in self.seen.chunks_exact_mut(FIELDS).enumerate() {
             let (columns, values) = self.rows.row(row);
             self.tile.dot(columns, values, self.bias, &mut margins);
-            if let Some((duals, stride, start)) = self.duals {
-                let duals = &duals[row * stride + start..][..self.classes];
+            if let Some(Duals { values: duals, stride, start, off }) = &mut self.duals {
+                let duals = &duals[row * *stride + *start..][..self.classes];
+                let correction = off.as_ref().map_or(0.0, |(reserve, _)| reserve.correction(row));
+                let scale = 1.0 + correction;
                 for (term, a) in terms.iter_mut().zip(duals) {
+                    let a = scale * a;
                     *term = -a * ln(a.max(1e-30));
                 }
                 seen[ENTROPY] += sum(&terms[..self.classes]);
+                if let Some((_, tile)) = off {
+                    terms.fill(0.0);
+                    for (term, a) in terms.iter_mut().zip(duals) {
+                        *term = -correction * a;
+                    }
+                    let shift = terms.iter().zip(&margins).map(|(off, margin)| off * margin).sum::<f32>();
+                    seen[SHIFT] += shift;
+                    for first in (0..tile.width).step_by(16) {
+                        let terms = &terms[first..tile.width.min(first + 16)];
+                        if terms.iter().map(|off| off.abs()).sum::<f32>() > LEAST_SHIFT {
+                            tile.add(columns, values, self.bias, terms, first);
+                        }
+                    }
+                }
             }
             margins[self.classes..].fill(f32::NEG_INFINITY);
             let top = greatest(&margins);
@@ -82,7 +117,8 @@ impl Work for Visit<'_> {
 
 /// All classes were seen: adds rows, hits, losses, the entropy of the duals, and the counts of each class.
 pub(super) fn finish(seen: &[f32], labels: &[u32], is_test: bool, sums: &mut Sums) {
-    let (mut known, mut correct, mut loss, mut entropy) = (0usize, 0usize, 0.0f64, 0.0f64);
+    let (mut known, mut correct, mut loss) = (0usize, 0usize, 0.0f64);
+    let (mut entropy, mut shift) = (0.0f64, 0.0f64);
     let mut counts: BTreeMap<u32, [f64; 3]> = BTreeMap::new();
     for (seen, label) in seen.chunks_exact(FIELDS).zip(labels) {
         let log_total = f64::from(seen[TOP]) + f64::from(seen[SUM]).ln();
@@ -93,6 +129,7 @@ pub(super) fn finish(seen: &[f32], labels: &[u32], is_test: bool, sums: &mut Sum
             correct += usize::from(best == *label);
         }
         entropy += f64::from(seen[ENTROPY]);
+        shift += f64::from(seen[SHIFT]);
         if is_test {
             counts.entry(best).or_default()[usize::from(best != *label)] += 1.0;
             if best != *label && *label != UNKNOWN {
@@ -105,6 +142,7 @@ pub(super) fn finish(seen: &[f32], labels: &[u32], is_test: bool, sums: &mut Sum
     sums.add("correct", correct as f64);
     sums.add("loss", loss);
     sums.add("entropy", entropy);
+    sums.add("shift", shift);
     for (class, [hits, wrong, missed]) in counts {
         sums.add_at("hits", class as usize, hits);
         sums.add_at("wrong", class as usize, wrong);

@@ -135,6 +135,11 @@ impl Tile {
         }
     }
 
+    /// All numbers, row by row.
+    pub(super) fn flat(&self) -> &[f32] {
+        self.values.as_slice()
+    }
+
     /// All numbers, to write.
     pub(super) fn flat_mut(&mut self) -> &mut [f32] {
         self.values.as_mut_slice()

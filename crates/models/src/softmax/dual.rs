@@ -172,6 +172,20 @@ pub(crate) fn solve<R: AsMut<[f32]>>(
     new: &mut [f32],
     scratch: &mut Scratch<R>,
 ) -> bool {
+    solve_with(scores, old, (|_| a, a), classes, new, scratch)
+}
+
+/// The same where every class k has a curvature `a(k)` of its own, `most` at most: a/2 ‖p − p_old‖² becomes
+/// ½ Σ_k a_k (p_k − p_old_k)².
+#[inline(always)]
+pub(crate) fn solve_with<R: AsMut<[f32]>>(
+    scores: &mut [f32],
+    old: &[f32],
+    (a, most): (impl Fn(usize) -> f32, f32),
+    classes: usize,
+    new: &mut [f32],
+    scratch: &mut Scratch<R>,
+) -> bool {
     let width = scores.len();
     let (old, new) = (&old[..width], &mut new[..width]);
     let target = &mut scratch.target.as_mut()[..width];
@@ -179,20 +193,19 @@ pub(crate) fn solve<R: AsMut<[f32]>>(
     let (share, part) = (&mut scratch.share.as_mut()[..width], &mut scratch.part.as_mut()[..width]);
     let total = softmax(scores, classes, new);
     // NaN fails the comparison too.
-    if !(total >= 1.0 && total.is_finite() && a.is_finite()) {
+    if !(total >= 1.0 && total.is_finite() && most.is_finite()) {
         return false;
     }
     let inverse = 1.0 / total;
     for k in 0..width {
-        target[k] = a.mul_add(old[k], scores[k]);
+        target[k] = a(k).mul_add(old[k], scores[k]);
         logs[k] = scores[k];
     }
-    if a * distance(old, new) > 1.0 {
+    if most * distance(old, new) > 1.0 {
         // Far from the solution, which lies between p_old and softmax(z): start on its upper side, from where
         // Newton's method on this convex function comes down without overshooting.
-        let reach = 2.0 / a;
         for k in 0..width {
-            let start = new[k].min(old[k] + reach).max(old[k]).max(1e-30);
+            let start = new[k].min(old[k] + 2.0 / a(k)).max(old[k]).max(1e-30);
             logs[k] = ln(start * total);
             new[k] = exp(logs[k]) * inverse;
         }
@@ -200,12 +213,12 @@ pub(crate) fn solve<R: AsMut<[f32]>>(
     for _ in 0..ITERATIONS {
         // Linearised: (1 + a p) d + μ = r, Σ p d = 1 − Σ p, with r = target − ln p − a p.
         for k in 0..width {
-            share[k] = 1.0 / a.mul_add(new[k], 1.0);
+            share[k] = 1.0 / a(k).mul_add(new[k], 1.0);
             part[k] = new[k] * share[k];
         }
         let shares = sum(part);
         for k in 0..width {
-            scores[k] = a.mul_add(-new[k], target[k] - logs[k]);
+            scores[k] = a(k).mul_add(-new[k], target[k] - logs[k]);
             part[k] *= scores[k];
         }
         let mu = (sum(part) + (sum(new) - 1.0)) / shares;
