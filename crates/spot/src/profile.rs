@@ -5,10 +5,12 @@
 //! [`Profile::parse`]. Tables are kept as measured, with their quirks (a bigger layout may be slower).
 
 mod parts;
+mod synthetic;
 mod table;
 
 use crate::{Error, Layout, Result};
 pub use parts::{Allowed, Costs, Dollars, Groups, Layers, Network};
+pub use synthetic::synthetic;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
