@@ -1,7 +1,7 @@
 //! How well the planner does where it was not tuned: halves of the trace, new traces, other costs; and how long it takes.
 //!
 //! `cargo run --release -p dunlin-spot --example study -- [halves|boot|others|costs|time|all] [--seeds N] [--tune]
-//! [--model NAME] [--smoke]`. `--tune` makes new traces from minutes 0-329 alone and with other seeds.
+//! [--model NAME] [--notice WORD] [--smoke]`. `--tune` makes new traces from minutes 0-329 alone and with other seeds.
 
 #![allow(clippy::print_stdout, reason = "it prints tables")]
 
@@ -26,7 +26,6 @@ const RUNS: [(&str, bool, usize); 5] = [
     ("gpt-1.5b", false, 683),
     ("gpt-6.7b", true, 666),
 ];
-const NOTICES: [Notice; 2] = [Notice::None, Notice::AtEvent];
 
 /// What to study, and how much of it.
 struct Study {
@@ -34,12 +33,15 @@ struct Study {
     seeds: u64,
     tune: bool,
     model: Option<String>,
+    notices: Vec<Notice>,
     smoke: bool,
 }
 
 impl Study {
     fn parse() -> std::result::Result<Study, String> {
-        let mut study = Study { what: "all".into(), seeds: 100, tune: false, model: None, smoke: false };
+        let notices = vec![Notice::None, Notice::AtEvent];
+        let mut study =
+            Study { what: "all".into(), seeds: 100, tune: false, model: None, notices, smoke: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} wants a value"));
@@ -47,6 +49,9 @@ impl Study {
                 "halves" | "boot" | "others" | "costs" | "time" | "all" => study.what = word,
                 "--seeds" => study.seeds = value()?.parse().map_err(|_| "--seeds wants a number")?,
                 "--model" => study.model = Some(value()?),
+                "--notice" => {
+                    study.notices = vec![Notice::parse(&value()?).map_err(|error| error.to_string())?];
+                }
                 "--tune" => study.tune = true,
                 "--smoke" => (study.smoke, study.seeds) = (true, 1),
                 _ => return Err(format!("{word} is not known; see the head of this file")),

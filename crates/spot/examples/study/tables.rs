@@ -1,6 +1,6 @@
 //! The tables on how much is trained.
 
-use crate::{FIRST_HALF, NOTICES, Study, rates};
+use crate::{FIRST_HALF, Study, rates};
 use dunlin_spot::cost::CostModel;
 use dunlin_spot::policy::Notice;
 use dunlin_spot::profile::Profile;
@@ -15,7 +15,7 @@ const ALL: [&str; 7] =
 pub(crate) fn halves(study: &Study) -> Result<()> {
     let runs = study.runs()?;
     let middle = if study.smoke { 30 } else { FIRST_HALF };
-    for notice in NOTICES {
+    for &notice in &study.notices {
         for second in [false, true] {
             let part = |trace: &Availability| {
                 if second { trace.segment(middle, trace.intervals.len()) } else { trace.segment(0, middle) }
@@ -31,7 +31,7 @@ pub(crate) fn halves(study: &Study) -> Result<()> {
 /// The whole trace with other costs.
 pub(crate) fn costs(study: &Study) -> Result<()> {
     let runs = study.runs()?;
-    for notice in NOTICES {
+    for &notice in &study.notices {
         for factor in [0.5, 1.0, 1.5] {
             println!("\n### whole trace, notice {}, costs x {factor}: samples/s (share of the gap)\n", notice.word());
             gap_table(&runs, notice, |profile, trace| {
@@ -83,7 +83,7 @@ fn made(study: &Study, name: &str, seeds: u64) -> Result<()> {
         .iter()
         .find(|generator| generator.name == name)
         .ok_or_else(|| Error::usage(format!("no generator {name}")))?;
-    for notice in NOTICES {
+    for &notice in &study.notices {
         println!("\n### {name}, {seeds} traces, notice {}\n", notice.word());
         println!("| model | >= persistence | worst / persistence (seed) | mean / persistence | worst / reactive | below reactive |");
         println!("|---|---|---|---|---|---|");

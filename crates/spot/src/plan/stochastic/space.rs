@@ -273,14 +273,18 @@ impl Space {
     /// summed apart.
     fn choose_before(&self, coming: &Coming, values: &[f64]) -> Vec<f64> {
         let (count, actions) = (self.layouts.len(), self.actions.len());
-        let mut after = Vec::with_capacity(coming.rows.len() * actions);
-        for rows in &coming.rows {
-            after.extend(self.actions.iter().map(|&a| -> f64 {
-                let value = |&(chance, row): &(f64, usize)| {
-                    chance * values[row * count + self.adapted[row * count + a]]
-                };
-                rows.iter().map(value).sum()
-            }));
+        // What action i is worth when that many machines are left.
+        let left: Vec<f64> = values
+            .chunks(count)
+            .zip(self.adapted.chunks(count))
+            .flat_map(|(row, adapted)| self.actions.iter().map(|&a| row[adapted[a]]))
+            .collect();
+        let mut after = vec![0.0; coming.rows.len() * actions];
+        for (rows, sums) in coming.rows.iter().zip(after.chunks_mut(actions)) {
+            for &(chance, row) in rows {
+                let left = &left[row * actions..][..actions];
+                sums.iter_mut().zip(left).for_each(|(sum, value)| *sum += chance * value);
+            }
         }
         let value = |state: usize| {
             let (now, then) =
