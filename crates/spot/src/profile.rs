@@ -10,9 +10,9 @@ mod table;
 
 use crate::{Error, Layout, Result};
 pub use parts::{Allowed, Costs, Dollars, Groups, Layers, Network};
-pub use synthetic::synthetic;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+pub use synthetic::synthetic;
 
 /// The profiles that come with the program: name and text.
 pub const BUILT_IN: [(&str, &str); 5] = [

@@ -79,12 +79,7 @@ impl Study {
 }
 
 /// Samples per second of some policies.
-fn rates(
-    policies: &[&str],
-    trace: &Availability,
-    costs: &CostModel,
-    notice: Notice,
-) -> Result<Vec<f64>> {
+fn rates(policies: &[&str], trace: &Availability, costs: &CostModel, notice: Notice) -> Result<Vec<f64>> {
     policies.iter().map(|policy| Ok(replay(policy, trace, costs, notice)?.samples_per_second)).collect()
 }
 

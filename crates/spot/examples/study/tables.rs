@@ -20,7 +20,8 @@ pub(crate) fn halves(study: &Study) -> Result<()> {
             let part = |trace: &Availability| {
                 if second { trace.segment(middle, trace.intervals.len()) } else { trace.segment(0, middle) }
             };
-            let name = if second { format!("from minute {middle} on") } else { format!("minutes 0-{}", middle - 1) };
+            let name =
+                if second { format!("from minute {middle} on") } else { format!("minutes 0-{}", middle - 1) };
             println!("\n### {name}, notice {}: samples/s (share of the gap)\n", notice.word());
             gap_table(&runs, notice, |profile, trace| Ok((CostModel::new(profile), part(trace)?)))?;
         }
@@ -33,7 +34,10 @@ pub(crate) fn costs(study: &Study) -> Result<()> {
     let runs = study.runs()?;
     for &notice in &study.notices {
         for factor in [0.5, 1.0, 1.5] {
-            println!("\n### whole trace, notice {}, costs x {factor}: samples/s (share of the gap)\n", notice.word());
+            println!(
+                "\n### whole trace, notice {}, costs x {factor}: samples/s (share of the gap)\n",
+                notice.word()
+            );
             gap_table(&runs, notice, |profile, trace| {
                 let mut profile = profile.clone();
                 profile.costs = profile.costs.scaled(factor);
@@ -85,7 +89,9 @@ fn made(study: &Study, name: &str, seeds: u64) -> Result<()> {
         .ok_or_else(|| Error::usage(format!("no generator {name}")))?;
     for &notice in &study.notices {
         println!("\n### {name}, {seeds} traces, notice {}\n", notice.word());
-        println!("| model | >= persistence | worst / persistence (seed) | mean / persistence | worst / reactive | below reactive |");
+        println!(
+            "| model | >= persistence | worst / persistence (seed) | mean / persistence | worst / reactive | below reactive |"
+        );
         println!("|---|---|---|---|---|---|");
         for (profile, trace) in study.runs()? {
             let costs = CostModel::new(&profile);
@@ -106,8 +112,10 @@ fn made(study: &Study, name: &str, seeds: u64) -> Result<()> {
 
 fn row(model: &str, ratios: &[(f64, f64, u64)]) {
     let count = ratios.len() as f64;
-    let share = |is: &dyn Fn(&&(f64, f64, u64)) -> bool| 100.0 * ratios.iter().filter(is).count() as f64 / count;
-    let worst = ratios.iter().fold((f64::INFINITY, 0), |worst, r| if r.0 < worst.0 { (r.0, r.2) } else { worst });
+    let share =
+        |is: &dyn Fn(&&(f64, f64, u64)) -> bool| 100.0 * ratios.iter().filter(is).count() as f64 / count;
+    let worst =
+        ratios.iter().fold((f64::INFINITY, 0), |worst, r| if r.0 < worst.0 { (r.0, r.2) } else { worst });
     let reactive = ratios.iter().map(|r| r.1).fold(f64::INFINITY, f64::min);
     let mean = ratios.iter().map(|r| r.0).sum::<f64>() / count;
     println!(

@@ -18,6 +18,17 @@ fn milliseconds<T>(of: impl FnOnce() -> T) -> (f64, T) {
     (start.elapsed().as_secs_f64() * 1000.0, value)
 }
 
+/// Others want the machine too: the least of some runs, each cold, for as long as they are short.
+fn least(of: impl Fn() -> [f64; 2]) -> [f64; 2] {
+    let (mut best, mut spent) = (of(), 0.0);
+    while spent < 400.0 {
+        let again = of();
+        spent += again[0] + again[1];
+        best = [best[0].min(again[0]), best[1].min(again[1])];
+    }
+    best
+}
+
 /// An outlook like those of the shared trace.
 fn outlook(event: f64) -> Outlook {
     let sizes: [f64; 6] = [0.5, 0.25, 0.12, 0.06, 0.04, 0.03];
@@ -28,7 +39,9 @@ fn outlook(event: f64) -> Outlook {
 /// Every decision of the list, cold and then warm.
 pub(crate) fn times(study: &Study) -> Result<()> {
     println!("\n### milliseconds of a decision, cold (then the same again)\n");
-    println!("| profile | machines | layouts | price list | along a path | chances, no notice | at event |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| profile | machines | layouts | price list | along a path | chances, no notice | at event |\n|---|---|---|---|---|---|---|"
+    );
     for (profile, _) in study.runs()? {
         decisions(&profile, 32);
     }
@@ -37,7 +50,9 @@ pub(crate) fn times(study: &Study) -> Result<()> {
         decisions(&dunlin_spot::profile::synthetic(machines)?, machines);
     }
     println!("\n### milliseconds of a replay\n");
-    println!("| model | parcae | persistence | dunlin none | dunlin at-event | parcae-truth |\n|---|---|---|---|---|---|");
+    println!(
+        "| model | parcae | persistence | dunlin none | dunlin at-event | parcae-truth |\n|---|---|---|---|---|---|"
+    );
     for (profile, trace) in study.runs()? {
         let costs = CostModel::new(&profile);
         let time = |policy: &str, notice: Notice| milliseconds(|| replay(policy, &trace, &costs, notice)).0;
@@ -62,17 +77,26 @@ fn decisions(profile: &Profile, machines: u32) {
     let mut path = vec![Interval { before: now, added: 0, removed: 3 }];
     for step in 1..12 {
         let before = path[step - 1].after();
-        path.push(Interval { before, added: u32::from(step % 4 == 0), removed: u32::from(step % 5 == 0) * 2 });
+        path.push(Interval {
+            before,
+            added: u32::from(step % 4 == 0),
+            removed: u32::from(step % 5 == 0) * 2,
+        });
     }
-    let mut planner = Planner::new(&costs, 60.0);
-    let along = [(); 2].map(|()| milliseconds(|| planner.plan(standing, &path)).0);
+    let along = least(|| {
+        let mut planner = Planner::new(&costs, 60.0);
+        [(); 2].map(|()| milliseconds(|| planner.plan(standing, &path)).0)
+    });
     let outlooks = vec![outlook(0.15); 12];
     let other = vec![outlook(0.17); 12]; // not far enough from the first one to solve anew
     let chances = |timing: Timing| {
-        let certain = if timing == Timing::BeforeDraw { &path[..0] } else { &path[..1] };
-        let mut planner = Stochastic::new(Prices::new(&costs), 60.0, 12, timing);
-        let mut decide = |outlooks| milliseconds(|| planner.candidates(standing, now, certain, outlooks)).0;
-        [decide(&outlooks), decide(&other)]
+        least(|| {
+            let certain = if timing == Timing::BeforeDraw { &path[..0] } else { &path[..1] };
+            let mut planner = Stochastic::new(Prices::new(&costs), 60.0, 12, timing);
+            let mut decide =
+                |outlooks| milliseconds(|| planner.candidates(standing, now, certain, outlooks)).0;
+            [decide(&outlooks), decide(&other)]
+        })
     };
     let (before, after) = (chances(Timing::BeforeDraw), chances(Timing::AfterDraw));
     println!(

@@ -70,13 +70,22 @@ impl CostModel {
     fn last_fetch_ms(&self, old: &Stages, new: &Stages, survivors: &[u32]) -> f64 {
         let mut free = survivors.to_vec();
         let mut held = None;
+        let (mut near, mut lowest) = (0, 0); // the first old stage that the layers touch; the first that is free
         for layers in &new.cut {
+            while near < free.len() && old.cut[near].end <= layers.start {
+                near += 1;
+            }
             let overlap = |stage: usize| {
                 let (a, b) = (&old.cut[stage], layers);
                 a.end.min(b.end).saturating_sub(a.start.max(b.start))
             };
-            let stages = (0..free.len()).filter(|&stage| free[stage] > 0);
-            let best = stages.max_by_key(|&stage| (overlap(stage), std::cmp::Reverse(stage)));
+            let touching = (near..free.len()).take_while(|&stage| old.cut[stage].start < layers.end);
+            let touching = touching.filter(|&stage| free[stage] > 0 && overlap(stage) > 0);
+            let best = touching.max_by_key(|&stage| (overlap(stage), std::cmp::Reverse(stage)));
+            while lowest < free.len() && free[lowest] == 0 {
+                lowest += 1;
+            }
+            let best = best.or((lowest < free.len()).then_some(lowest));
             if let Some(stage) = best {
                 free[stage] -= 1;
             }

@@ -43,9 +43,11 @@ pub fn synthetic(machines: u32) -> Result<Profile> {
             STAGES.0
         )));
     }
-    let pipelines = |stages: u32| (1..=(machines / stages).min(BATCH.0)).map(move |pipelines| (pipelines, stages));
+    let pipelines =
+        |stages: u32| (1..=(machines / stages).min(BATCH.0)).map(move |pipelines| (pipelines, stages));
     let layouts = (STAGES.0..=STAGES.1).flat_map(pipelines);
-    let throughput = layouts.map(|(pipelines, stages)| (pipelines, stages, rate(pipelines, stages))).collect();
+    let throughput =
+        layouts.map(|(pipelines, stages)| (pipelines, stages, rate(pipelines, stages))).collect();
     let file = File {
         name: format!("synthetic-{machines}"),
         description: "1.5 billion parameters, 48 layers, a smooth law".into(),

@@ -219,8 +219,10 @@ impl Space {
                 fitting.iter_mut().zip(rewards).for_each(|(mean, reward)| *mean += chance * reward);
             }
             for outcome in outcomes {
-                let (adapted, rewards) =
-                    (&self.adapted[outcome.row * count..][..count], &self.rewards[outcome.hit][c * count..][..count]);
+                let (adapted, rewards) = (
+                    &self.adapted[outcome.row * count..][..count],
+                    &self.rewards[outcome.hit][c * count..][..count],
+                );
                 let each = others.iter_mut().zip(&self.actions[fit..]);
                 each.for_each(|(mean, &a)| *mean += outcome.chance * rewards[adapted[a]]);
             }
@@ -255,7 +257,13 @@ impl Space {
                 let rewards = &self.chosen[hit][c * actions..][..fit[row]];
                 let choice = highest_sum(rewards, &of_actions[row * actions..][..fit[row]]);
                 let stays = self.adapted[row * count + c] == c;
-                let kept = if stays { c } else if fit[row] == 0 { 0 } else { self.actions[0] };
+                let kept = if stays {
+                    c
+                } else if fit[row] == 0 {
+                    0
+                } else {
+                    self.actions[0]
+                };
                 *slot = choice.max(self.rewards[hit][c * count + kept] + values[row * count + kept]);
             }
             *slot
