@@ -124,6 +124,26 @@ impl CostModel {
         self.stages.get(&stages).map_or(0.0, |stages| stages.all_ms)
     }
 
+    /// [`CostModel::expected_ms`] of the changes from `from` to each of `wanted`, at less expense than one by one.
+    pub fn row_ms(
+        &self,
+        machines: u32,
+        lost: u32,
+        from: Layout,
+        wanted: impl Iterator<Item = Layout>,
+    ) -> Vec<f64> {
+        let mut known = BTreeMap::new();
+        let each = wanted.map(|to| {
+            let step = Step { machines, lost, from, to };
+            if from.is_idle() || to.is_idle() || from.stages == to.stages {
+                self.expected_ms(step)
+            } else {
+                self.others_ms(step, &mut known)
+            }
+        });
+        each.collect()
+    }
+
     /// The mean cost of `step` over all sets of victims, milliseconds.
     ///
     /// `step.to` must fit on what is left and newcomers; idle costs nothing. A layout outside the profile's table is

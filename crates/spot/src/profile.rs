@@ -5,12 +5,14 @@
 //! [`Profile::parse`]. Tables are kept as measured, with their quirks (a bigger layout may be slower).
 
 mod parts;
+mod synthetic;
 mod table;
 
 use crate::{Error, Layout, Result};
 pub use parts::{Allowed, Costs, Dollars, Groups, Layers, Network};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+pub use synthetic::synthetic;
 
 /// The profiles that come with the program: name and text.
 pub const BUILT_IN: [(&str, &str); 5] = [

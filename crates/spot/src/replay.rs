@@ -1,5 +1,7 @@
 //! What a policy would have achieved on a trace.
 
+mod supply;
+
 use crate::account::{Account, Spent};
 use crate::baseline::{self, Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
 use crate::cost::{Change, CostModel};
@@ -8,6 +10,7 @@ use crate::policy::{self, Decision, Notice, POLICIES, Sight};
 use crate::trace::Availability;
 use crate::{Error, Interval, Layout, Result};
 use serde::Serialize;
+pub use supply::Supply;
 
 /// One interval of a replay.
 #[derive(Clone, Debug, Serialize)]
@@ -63,6 +66,45 @@ impl Replay {
         let samples: f64 = turns.iter().map(|turn| turn.spent.samples).sum();
         if total > 0.0 { samples / total } else { 0.0 }
     }
+}
+
+/// Replays `policy` on what `supply` makes of `trace`. The machines that stay are paid at their price, those that boot at the price of
+/// the trace's. `on-demand` alone takes no notice of it. Victims are drawn from all machines, those that stay too: what a
+/// loss costs is rather too high.
+///
+/// # Errors
+/// As [`replay`] and [`Supply::check`].
+///
+/// # Examples
+/// ```
+/// use dunlin_spot::{cost::CostModel, policy::Notice, profile::Profile, replay::{Supply, replay_with}, trace::Availability};
+/// let trace = Availability::from_counts(60_000, &[16, 16, 0, 0, 0, 16]);
+/// let costs = CostModel::new(&Profile::built_in("bert").unwrap());
+/// let rate = |on_demand| {
+///     let supply = Supply { on_demand, boot_s: 60.0 };
+///     replay_with("dunlin", &trace, &costs, Notice::AtEvent, supply).unwrap().samples_per_second
+/// };
+/// assert!(rate(4) > rate(0));
+/// ```
+pub fn replay_with(
+    policy: &str,
+    trace: &Availability,
+    costs: &CostModel,
+    notice: Notice,
+    supply: Supply,
+) -> Result<Replay> {
+    if policy == "on-demand" || supply == Supply::default() {
+        return replay(policy, trace, costs, notice);
+    }
+    let mut replay = replay(policy, &supply.usable(trace)?, costs, notice)?;
+    let hours = trace.interval_ms as f64 / 3.6e6;
+    let rented: f64 = trace.counts().into_iter().map(f64::from).sum::<f64>() * hours;
+    let stays = f64::from(supply.on_demand) * hours * trace.intervals.len() as f64;
+    let price = costs.profile().dollars_per_hour;
+    let dollars = price.spot * rented + price.on_demand * stays;
+    let samples = replay.samples_per_second * hours * 3600.0 * trace.intervals.len() as f64;
+    replay.dollars_per_million_samples = (samples > 0.0).then(|| 1e6 * dollars / samples);
+    Ok(replay)
 }
 
 /// Replays `policy` on `trace`.

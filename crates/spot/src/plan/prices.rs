@@ -1,7 +1,7 @@
 //! Migration costs looked up by number, each worked out once.
 
 use crate::Layout;
-use crate::cost::{CostModel, Step};
+use crate::cost::CostModel;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -56,10 +56,7 @@ impl<'a> Prices<'a> {
     pub fn of(&mut self, machines: u32, lost: u32, from: usize) -> Arc<[f64]> {
         let key = if lost == 0 { (0, 0, from) } else { (machines, lost, from) };
         let (costs, layouts) = (self.costs, &self.layouts);
-        let row = self.rows.entry(key).or_insert_with(|| {
-            let price = |&to: &Layout| costs.expected_ms(Step { machines, lost, from: layouts[from], to });
-            layouts.iter().map(price).collect()
-        });
-        row.clone()
+        let price = || costs.row_ms(machines, lost, layouts[from], layouts.iter().copied()).into();
+        self.rows.entry(key).or_insert_with(price).clone()
     }
 }

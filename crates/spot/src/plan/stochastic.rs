@@ -111,23 +111,26 @@ impl<'a> Stochastic<'a> {
         all
     }
 
-    /// Samples of the first interval, exactly priced.
-    fn reward(&mut self, standing: Standing, machines: u32, lost: u32, to: Layout) -> f64 {
-        let (from, number) = (self.prices.index(standing.layout), self.prices.index(to));
-        let cost_ms = self.prices.of(machines, lost, from)[number];
-        let step = Step { machines, lost, from: standing.layout, to };
-        let total = total_ms(self.prices.costs(), standing.owed_ms, to, cost_ms, step.change());
+    /// Samples of the first interval, exactly priced; `row` has the costs of the changes from the layout.
+    fn reward(&self, standing: Standing, step: Step, row: &[f64]) -> f64 {
+        let number = self.prices.index(step.to);
+        let total = total_ms(self.prices.costs(), standing.owed_ms, step.to, row[number], step.change());
         self.prices.rate(number) * (self.interval_s - total / 1000.0)
     }
 
     fn before_draw(&mut self, standing: Standing, machines: u32, next: &Outlook) -> Vec<Candidate> {
         let highest = self.solved.as_ref().map_or(machines, |solved| solved.space.highest);
         let draws = draws(next, machines, highest);
+        let from = self.prices.index(standing.layout);
+        let most = draws.iter().map(|draw| draw.1).max().unwrap_or(0);
+        let rows: Vec<_> = (0..=most).map(|lost| self.prices.of(machines, lost, from)).collect();
         let each = self.actions(highest, standing.layout).into_iter().map(|wanted| {
             let mut samples = 0.0;
             for &(chance, lost, after) in &draws {
                 let to = adapt(self.prices.costs(), wanted, after);
-                samples += chance * (self.reward(standing, machines, lost, to) + self.value(after, to));
+                let step = Step { machines, lost, from: standing.layout, to };
+                let reward = self.reward(standing, step, &rows[lost as usize]);
+                samples += chance * (reward + self.value(after, to));
             }
             Candidate { layout: wanted, samples }
         });
@@ -136,8 +139,11 @@ impl<'a> Stochastic<'a> {
 
     fn after_draw(&mut self, standing: Standing, first: Interval, more: &[Interval]) -> Vec<Candidate> {
         let kept = adapt(self.prices.costs(), standing.layout, first.after());
+        let from = self.prices.index(standing.layout);
+        let row = self.prices.of(first.before, first.removed, from);
         let each = self.actions(first.after(), kept).into_iter().map(|to| {
-            let mut samples = self.reward(standing, first.before, first.removed, to);
+            let step = Step { machines: first.before, lost: first.removed, from: standing.layout, to };
+            let mut samples = self.reward(standing, step, &row);
             let standing = Standing { layout: to, owed_ms: 0.0 };
             samples += match more.split_first() {
                 None => self.value(first.after(), to),

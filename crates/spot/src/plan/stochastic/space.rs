@@ -25,17 +25,17 @@ const NEAR_BEST: f64 = 0.9;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hits(HashMap<(u32, u32), Vec<f64>>);
 
+/// Entries of a row of [`Hits`]: no loss, up to MOST_LOST.
+const SIDE: usize = MOST_LOST as usize + 1;
+
 impl Hits {
-    /// All r for one (m, w, k), k up to MOST_LOST; more victims are taken as that many.
-    fn of(&mut self, chances: &Chances, machines: u32, working: u32, lost: u32) -> &[f64] {
-        let side = MOST_LOST as usize + 1;
-        let table = self.0.entry((machines, working)).or_insert_with(|| {
-            let cells = (0..side * side)
-                .map(|cell| chances.hit(machines, working, (cell / side) as u32, (cell % side) as u32));
+    /// All rows for one (m, w): row k, up to MOST_LOST; more victims are taken as that many.
+    fn of(&mut self, chances: &Chances, machines: u32, working: u32) -> &[f64] {
+        self.0.entry((machines, working)).or_insert_with(|| {
+            let cells = (0..SIDE * SIDE)
+                .map(|cell| chances.hit(machines, working, (cell / SIDE) as u32, (cell % SIDE) as u32));
             cells.collect()
-        });
-        let row = lost.min(MOST_LOST) as usize;
-        &table[row * side..(row + 1) * side]
+        })
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Outcome {
 /// What the interval may bring, worked out for every state.
 #[derive(Clone, Debug)]
 pub(super) struct Coming {
-    /// `outcomes[state]`.
+    /// `outcomes[row * kinds + kind]`: layouts of one number of machines are of one kind.
     outcomes: Vec<Vec<Outcome>>,
     /// `rows[row]`: where the machines go from there, with chances.
     rows: Vec<Vec<(f64, usize)>>,
@@ -69,8 +69,12 @@ pub(super) struct Space {
     pub(super) layouts: Vec<usize>,
     /// Places of the layouts worth choosing, by machines; others are only what those shrink to. Not idle's, unless nothing else is there.
     actions: Vec<usize>,
+    /// `kinds[place]`: layouts of as many machines have the same number; the last is the number of kinds less one.
+    kinds: Vec<usize>,
     /// `rewards[r][c * layouts + a]`: R_r(c, a).
     rewards: Vec<Vec<f64>>,
+    /// `chosen[r][c * actions + i]`: the same for the actions alone.
+    chosen: Vec<Vec<f64>>,
     /// `adapted[row * layouts + a]`: what becomes of layout a.
     adapted: Vec<usize>,
 }
@@ -89,7 +93,16 @@ impl Space {
         };
         let adapted = (lowest..=highest).flat_map(row).collect();
         let actions = worth_choosing(prices, &layouts);
-        Space { lowest, highest, layouts, actions, rewards, adapted }
+        let of_actions = |all: &Vec<f64>| {
+            all.chunks(layouts.len()).flat_map(|row| actions.iter().map(|&a| row[a])).collect::<Vec<f64>>()
+        };
+        let chosen = rewards.iter().map(of_actions).collect();
+        let mut kinds = vec![0; layouts.len()];
+        for place in 1..layouts.len() {
+            let machines = |place: usize| prices.layouts()[layouts[place]].machines();
+            kinds[place] = kinds[place - 1] + usize::from(machines(place) != machines(place - 1));
+        }
+        Space { lowest, highest, layouts, actions, kinds, rewards, chosen, adapted }
     }
 
     pub(super) fn states(&self) -> usize {
@@ -108,9 +121,13 @@ impl Space {
 
     /// Places of the layouts worth choosing that fit; idle's if none does.
     pub(super) fn fitting(&self, prices: &Prices<'_>, machines: u32) -> &[usize] {
-        let fits = |&place: &usize| prices.layouts()[self.layouts[place]].machines() <= machines;
-        let end = self.actions.partition_point(fits);
+        let end = self.fitting_actions(prices, machines);
         if end == 0 { &[0] } else { &self.actions[..end] }
+    }
+
+    /// How many of the actions fit: the first ones.
+    fn fitting_actions(&self, prices: &Prices<'_>, machines: u32) -> usize {
+        self.actions.partition_point(|&place| prices.layouts()[self.layouts[place]].machines() <= machines)
     }
 
     /// Numbers of machines that are likely `intervals` after there were `machines`.
@@ -135,18 +152,26 @@ impl Space {
         timing: Timing,
         among: RangeInclusive<u32>,
     ) -> Coming {
+        let kinds = self.kinds[self.kinds.len() - 1] + 1;
         let (mut outcomes, mut rows) = (Vec::with_capacity(self.states()), Vec::new());
         for machines in self.lowest..=self.highest {
             if !among.contains(&machines) {
                 rows.push(Vec::new());
-                outcomes.resize(outcomes.len() + self.layouts.len(), Vec::new());
+                outcomes.resize(outcomes.len() + kinds, Vec::new());
                 continue;
             }
             let draws = draws(outlook, machines, self.highest);
-            rows.push(draws.iter().map(|&(chance, _, after)| (chance, self.row(after))).collect());
-            for &number in &self.layouts {
+            let mut after = vec![0.0; (self.highest - self.lowest + 1) as usize];
+            draws.iter().for_each(|&(chance, _, machines)| after[self.row(machines)] += chance);
+            let likely = after.into_iter().enumerate().filter(|(_, chance)| *chance > 0.0);
+            rows.push(likely.map(|(row, chance)| (chance, row)).collect());
+            for (place, &number) in self.layouts.iter().enumerate() {
+                if place > 0 && self.kinds[place] == self.kinds[place - 1] {
+                    continue;
+                }
                 let working = prices.layouts()[number].machines().min(machines);
-                outcomes.push(self.outcomes_of(prices, hits, &draws, machines, working));
+                let table = hits.of(prices.costs().chances(), machines, working);
+                outcomes.push(self.outcomes_of(table, &draws));
             }
         }
         let mut coming = Coming { outcomes, rows, rewards: Vec::new() };
@@ -156,55 +181,53 @@ impl Space {
         coming
     }
 
-    /// The mean of R_r(c, a') over the outcomes of every state, for every action.
-    fn mean_rewards(&self, prices: &Prices<'_>, outcomes: &[Vec<Outcome>]) -> Vec<f64> {
-        let count = self.layouts.len();
-        let mut means = Vec::with_capacity(outcomes.len() * self.actions.len());
-        for (state, outcomes) in outcomes.iter().enumerate() {
-            if outcomes.is_empty() {
-                means.resize(means.len() + self.actions.len(), 0.0);
-                continue;
+    /// The outcomes of a layout whose losses are those of `table`, one for each (losses among the working, machines then).
+    fn outcomes_of(&self, table: &[f64], draws: &[(f64, u32, u32)]) -> Vec<Outcome> {
+        let rows = (self.highest - self.lowest + 1) as usize;
+        let mut chances = vec![0.0; SIDE * rows];
+        for &(chance, lost, after) in draws {
+            let row = self.row(after);
+            let hits = &table[lost.min(MOST_LOST) as usize * SIDE..][..SIDE];
+            for (hit, share) in hits.iter().enumerate().filter(|(_, share)| chance * **share >= NEGLIGIBLE) {
+                chances[hit * rows + row] += chance * share;
             }
-            let c = state % count;
-            let fewest = outcomes.iter().map(|outcome| outcome.row).min().unwrap_or(0) as u32 + self.lowest;
-            let mut chances = vec![0.0; self.rewards.len()]; // of r losses among the working machines
-            outcomes.iter().for_each(|outcome| chances[outcome.hit] += outcome.chance);
-            means.extend(self.actions.iter().map(|&a| -> f64 {
-                if prices.layouts()[self.layouts[a]].machines() <= fewest {
-                    return chances
-                        .iter()
-                        .zip(&self.rewards)
-                        .map(|(chance, of)| chance * of[c * count + a])
-                        .sum();
-                }
-                let reward = |outcome: &Outcome| {
-                    let a = self.adapted[outcome.row * count + a];
-                    outcome.chance * self.rewards[outcome.hit][c * count + a]
-                };
-                outcomes.iter().map(reward).sum()
-            }));
         }
-        means
+        let likely = chances.into_iter().enumerate().filter(|(_, chance)| *chance > 0.0);
+        likely.map(|(at, chance)| Outcome { chance, hit: at / rows, row: at % rows }).collect()
     }
 
-    fn outcomes_of(
-        &self,
-        prices: &Prices<'_>,
-        hits: &mut Hits,
-        draws: &[(f64, u32, u32)],
-        machines: u32,
-        working: u32,
-    ) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        for &(chance, lost, after) in draws {
-            let hits = hits.of(prices.costs().chances(), machines, working, lost);
-            for (hit, &share) in hits.iter().enumerate() {
-                if chance * share >= NEGLIGIBLE {
-                    outcomes.push(Outcome { chance: chance * share, hit, row: self.row(after) });
-                }
+    /// What may come of a state.
+    fn outcomes<'c>(&self, coming: &'c [Vec<Outcome>], state: usize) -> &'c [Outcome] {
+        let (count, kinds) = (self.layouts.len(), self.kinds[self.kinds.len() - 1] + 1);
+        &coming[state / count * kinds + self.kinds[state % count]]
+    }
+
+    /// The mean of R_r(c, a') over the outcomes of every state, for every action.
+    fn mean_rewards(&self, prices: &Prices<'_>, outcomes: &[Vec<Outcome>]) -> Vec<f64> {
+        let (count, actions) = (self.layouts.len(), self.actions.len());
+        let mut means = vec![0.0; self.states() * actions];
+        for (state, means) in means.chunks_mut(actions).enumerate() {
+            let outcomes = self.outcomes(outcomes, state);
+            let Some(fewest) = outcomes.iter().map(|outcome| outcome.row).min() else { continue };
+            let c = state % count;
+            let fit = self.fitting_actions(prices, self.lowest + fewest as u32);
+            let (fitting, others) = means.split_at_mut(fit);
+            let mut chances = [0.0; SIDE]; // of r losses among the working machines
+            outcomes.iter().for_each(|outcome| chances[outcome.hit] += outcome.chance);
+            for (chance, of) in chances.iter().zip(&self.chosen).filter(|(chance, _)| **chance > 0.0) {
+                let rewards = &of[c * actions..][..fit];
+                fitting.iter_mut().zip(rewards).for_each(|(mean, reward)| *mean += chance * reward);
+            }
+            for outcome in outcomes {
+                let (adapted, rewards) = (
+                    &self.adapted[outcome.row * count..][..count],
+                    &self.rewards[outcome.hit][c * count..][..count],
+                );
+                let each = others.iter_mut().zip(&self.actions[fit..]);
+                each.for_each(|(mean, &a)| *mean += outcome.chance * rewards[adapted[a]]);
             }
         }
-        outcomes
+        means
     }
 
     /// V one interval earlier than `values`.
@@ -222,50 +245,77 @@ impl Space {
     }
 
     fn choose_after(&self, prices: &Prices<'_>, coming: &Coming, values: &[f64]) -> Vec<f64> {
-        let count = self.layouts.len();
-        // best[r][row * count + c]: the maximum over a of R_r(c, a) + V(row, a)
-        let best_of = |rewards: &Vec<f64>| {
-            let mut best = Vec::with_capacity(values.len());
-            for machines in self.lowest..=self.highest {
-                let row = &values[self.row(machines) * count..][..count];
-                let fit = self.fitting(prices, machines);
-                for c in 0..count {
-                    let rewards = &rewards[c * count..][..count];
-                    let kept = if self.adapted[self.row(machines) * count + c] == c { c } else { fit[0] };
-                    let options = fit.iter().chain([&kept]).map(|&a| rewards[a] + row[a]);
-                    best.push(options.fold(f64::NEG_INFINITY, f64::max));
-                }
+        let (count, actions) = (self.layouts.len(), self.actions.len());
+        let of_actions: Vec<f64> =
+            values.chunks(count).flat_map(|row| self.actions.iter().map(|&a| row[a])).collect();
+        let fit: Vec<usize> = self.all().map(|machines| self.fitting_actions(prices, machines)).collect();
+        // The maximum over a of R_r(c, a) + V(row, a), each when it is first wanted.
+        let mut known = vec![f64::NAN; self.rewards.len() * values.len()];
+        let mut best = |hit: usize, row: usize, c: usize| {
+            let slot = &mut known[hit * values.len() + row * count + c];
+            if slot.is_nan() {
+                let rewards = &self.chosen[hit][c * actions..][..fit[row]];
+                let choice = highest_sum(rewards, &of_actions[row * actions..][..fit[row]]);
+                let stays = self.adapted[row * count + c] == c;
+                let kept = if stays {
+                    c
+                } else if fit[row] == 0 {
+                    0
+                } else {
+                    self.actions[0]
+                };
+                *slot = choice.max(self.rewards[hit][c * count + kept] + values[row * count + kept]);
             }
-            best
+            *slot
         };
-        let best: Vec<Vec<f64>> = self.rewards.iter().map(best_of).collect();
-        let value = |(state, outcomes): (usize, &Vec<Outcome>)| -> f64 {
-            let c = state % count;
-            outcomes.iter().map(|outcome| outcome.chance * best[outcome.hit][outcome.row * count + c]).sum()
-        };
-        coming.outcomes.iter().enumerate().map(value).collect()
+        let mut earlier = Vec::with_capacity(values.len());
+        for state in 0..values.len() {
+            let outcomes = self.outcomes(&coming.outcomes, state);
+            let value = |outcome: &Outcome| outcome.chance * best(outcome.hit, outcome.row, state % count);
+            earlier.push(outcomes.iter().map(value).sum());
+        }
+        earlier
     }
 
     /// What comes after does not depend on the layout before, what the interval trains not on what comes after: both are
     /// summed apart.
     fn choose_before(&self, coming: &Coming, values: &[f64]) -> Vec<f64> {
         let (count, actions) = (self.layouts.len(), self.actions.len());
-        let mut after = Vec::with_capacity(coming.rows.len() * actions);
-        for rows in &coming.rows {
-            after.extend(self.actions.iter().map(|&a| -> f64 {
-                let value = |&(chance, row): &(f64, usize)| {
-                    chance * values[row * count + self.adapted[row * count + a]]
-                };
-                rows.iter().map(value).sum()
-            }));
+        // What action i is worth when that many machines are left.
+        let left: Vec<f64> = values
+            .chunks(count)
+            .zip(self.adapted.chunks(count))
+            .flat_map(|(row, adapted)| self.actions.iter().map(|&a| row[adapted[a]]))
+            .collect();
+        let mut after = vec![0.0; coming.rows.len() * actions];
+        for (rows, sums) in coming.rows.iter().zip(after.chunks_mut(actions)) {
+            for &(chance, row) in rows {
+                let left = &left[row * actions..][..actions];
+                sums.iter_mut().zip(left).for_each(|(sum, value)| *sum += chance * value);
+            }
         }
         let value = |state: usize| {
             let (now, then) =
                 (&coming.rewards[state * actions..][..actions], &after[state / count * actions..][..actions]);
-            now.iter().zip(then).map(|(now, then)| now + then).fold(f64::NEG_INFINITY, f64::max)
+            highest_sum(now, then)
         };
-        (0..coming.outcomes.len()).map(value).collect()
+        (0..values.len()).map(value).collect()
     }
+}
+
+/// The highest of `a[i] + b[i]`; eight at a time, so that it vectorises.
+fn highest_sum(a: &[f64], b: &[f64]) -> f64 {
+    let higher = |a: f64, b: f64| if a > b { a } else { b };
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a + b);
+    let rest = rest.fold(f64::NEG_INFINITY, higher);
+    let mut best = [f64::NEG_INFINITY; 8];
+    for (a, b) in a.zip(b) {
+        for lane in 0..8 {
+            best[lane] = higher(a[lane] + b[lane], best[lane]);
+        }
+    }
+    best.into_iter().fold(rest, higher)
 }
 
 /// R_r(c, a) for r up to [`MOST_LOST`]: the samples of an interval that begins with r losses among the working machines.
