@@ -1,7 +1,7 @@
 //! Migration costs looked up by number, each worked out once.
 
 use crate::Layout;
-use crate::cost::{CostModel, Step};
+use crate::cost::{CostModel, Rules};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ pub struct Prices<'a> {
     layouts: Vec<Layout>,
     rates: Vec<f64>,
     numbers: HashMap<Layout, usize>,
-    /// By (machines, lost, from). Without losses the machines do not matter and are 0.
+    /// By (machines, lost, from). By published rules the machines do not matter without losses, and are 0.
     rows: HashMap<(u32, u32, usize), Arc<[f64]>>,
+    /// Rows of which only some places were asked for; the others are no number.
+    parts: HashMap<(u32, u32, usize), Vec<f64>>,
 }
 
 impl<'a> Prices<'a> {
@@ -23,7 +25,7 @@ impl<'a> Prices<'a> {
             std::iter::once(Layout::IDLE).chain(costs.profile().layouts().iter().copied()).collect();
         let rates = layouts.iter().map(|&layout| costs.profile().samples_per_second(layout)).collect();
         let numbers = layouts.iter().enumerate().map(|(number, &layout)| (layout, number)).collect();
-        Prices { costs, layouts, rates, numbers, rows: HashMap::new() }
+        Prices { costs, layouts, rates, numbers, rows: HashMap::new(), parts: HashMap::new() }
     }
 
     /// The price list.
@@ -54,12 +56,23 @@ impl<'a> Prices<'a> {
 
     /// The costs of the changes from layout `from` to every other, milliseconds, when `lost` of `machines` are lost.
     pub fn of(&mut self, machines: u32, lost: u32, from: usize) -> Arc<[f64]> {
-        let key = if lost == 0 { (0, 0, from) } else { (machines, lost, from) };
+        let no_matter = lost == 0 && self.costs.rules() == Rules::Published;
+        let key = if no_matter { (0, 0, from) } else { (machines, lost, from) };
         let (costs, layouts) = (self.costs, &self.layouts);
-        let row = self.rows.entry(key).or_insert_with(|| {
-            let price = |&to: &Layout| costs.expected_ms(Step { machines, lost, from: layouts[from], to });
-            layouts.iter().map(price).collect()
-        });
-        row.clone()
+        let price = || costs.row_ms(machines, lost, layouts[from], layouts.iter().copied()).into();
+        self.rows.entry(key).or_insert_with(price).clone()
+    }
+
+    /// The same for the layouts `wanted` alone; what is at the other places means nothing.
+    pub fn of_some(&mut self, machines: u32, lost: u32, from: usize, wanted: &[usize]) -> &[f64] {
+        let (costs, layouts) = (self.costs, &self.layouts);
+        let row = self.parts.entry((machines, lost, from)).or_insert_with(|| vec![f64::NAN; layouts.len()]);
+        let missing: Vec<usize> = wanted.iter().copied().filter(|&to| row[to].is_nan()).collect();
+        if !missing.is_empty() {
+            let to = missing.iter().map(|&to| layouts[to]);
+            let prices = costs.row_ms(machines, lost, layouts[from], to);
+            missing.iter().zip(prices).for_each(|(&to, price)| row[to] = price);
+        }
+        row
     }
 }

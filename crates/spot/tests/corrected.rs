@@ -1,0 +1,150 @@
+//! The corrected price list: what it says of single changes, and what all policies train under it.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
+use dunlin_spot::cost::{CostModel, Rules, Step};
+use dunlin_spot::policy::Notice;
+use dunlin_spot::profile::Profile;
+use dunlin_spot::replay::replay;
+use dunlin_spot::trace::Availability;
+use dunlin_spot::{Interval, Layout};
+
+/// The trace and the number of minutes behind the published numbers of each model.
+const RUNS: [(&str, bool, usize); 5] = [
+    ("resnet152", true, 683),
+    ("vgg19", false, 666),
+    ("bert", false, 683),
+    ("gpt-1.5b", false, 683),
+    ("gpt-6.7b", true, 666),
+];
+
+fn p3(variant: bool, minutes: usize) -> Availability {
+    let mut before = 0;
+    let text = include_str!("../data/p3_minutes.csv");
+    let rows = text.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
+    let intervals = rows.map(|line| {
+        let at: Vec<u32> = line.split(',').map(|field| field.parse().unwrap()).collect();
+        let interval = Interval { before, added: at[2], removed: at[3] };
+        before = interval.after();
+        interval
+    });
+    let trace = Availability { interval_ms: 60_000, intervals: intervals.collect() };
+    let trace = if variant { trace.without_first_fall_below(12) } else { trace };
+    Availability { interval_ms: 60_000, intervals: trace.intervals[..minutes].to_vec() }
+}
+
+fn rate(policy: &str, trace: &Availability, costs: &CostModel, notice: Notice) -> f64 {
+    replay(policy, trace, costs, notice).unwrap().samples_per_second
+}
+
+fn models(scale: f64) -> impl Iterator<Item = (Profile, Availability)> {
+    RUNS.into_iter().map(move |(model, variant, minutes)| {
+        let mut profile = Profile::built_in(model).unwrap();
+        profile.costs = profile.costs.scaled(scale);
+        (profile, p3(variant, minutes))
+    })
+}
+
+#[test]
+fn cheaper_migration_closes_what_was_left_to_the_ideal() {
+    let (mut of_published, mut of_corrected) = (Vec::new(), Vec::new());
+    for (profile, trace) in models(1.0) {
+        let published = CostModel::new(&profile);
+        let corrected = CostModel::with_rules(&profile, Rules::Corrected);
+        let policies =
+            ["ideal", "parcae-truth", "parcae", "reactive", "reactive-live", "persistence", "dunlin"];
+        for notice in [Notice::None, Notice::AtEvent] {
+            let rates = policies.map(|policy| rate(policy, &trace, &corrected, notice));
+            println!("{} {}: {policies:?} {rates:.4?}", profile.name, notice.word());
+            if notice == Notice::AtEvent {
+                let (ideal, truth, dunlin) = (rates[0], rates[1], rates[6]);
+                let old = rate("parcae-truth", &trace, &published, Notice::None);
+                of_published.push((dunlin - old) / (ideal - old));
+                of_corrected.push((dunlin - truth) / (ideal - truth));
+                assert!(dunlin <= ideal && truth <= ideal && old < dunlin, "{}: {rates:?}", profile.name);
+            }
+        }
+    }
+    println!(
+        "of what remains under published rules {of_published:.3?}, under corrected ones {of_corrected:.3?}"
+    );
+    assert!(of_published.iter().all(|share| *share >= 0.30), "{of_published:?}");
+}
+
+#[test]
+fn the_order_of_the_policies_stands_if_constants_are_wrong_by_half() {
+    for scale in [0.5, 1.0, 1.5] {
+        for (profile, trace) in models(scale) {
+            for rules in [Rules::Published, Rules::Corrected] {
+                let costs = CostModel::with_rules(&profile, rules);
+                let reactive = rate("reactive", &trace, &costs, Notice::None);
+                for notice in [Notice::None, Notice::AtEvent] {
+                    let [dunlin, persistence] =
+                        ["dunlin", "persistence"].map(|policy| rate(policy, &trace, &costs, notice));
+                    println!(
+                        "x {scale} {} {} {}: reactive {reactive:.4}, persistence {persistence:.4}, dunlin {dunlin:.4} ({:+.2} %)",
+                        profile.name,
+                        rules.word(),
+                        notice.word(),
+                        100.0 * (dunlin / persistence - 1.0)
+                    );
+                    assert!(dunlin >= 0.99 * persistence && dunlin >= reactive);
+                }
+            }
+        }
+    }
+}
+
+fn price(costs: &CostModel, machines: u32, lost: u32, from: (u32, u32), to: (u32, u32)) -> f64 {
+    let (from, to) = (Layout::new(from.0, from.1), Layout::new(to.0, to.1));
+    costs.expected_ms(Step { machines, lost, from, to })
+}
+
+#[test]
+fn single_changes_cost_what_the_list_says() {
+    let gpt = Profile::built_in("gpt-1.5b").unwrap();
+    let costs = CostModel::with_rules(&gpt, Rules::Corrected);
+    let pause = 35.0 + 240.0;
+    assert_eq!(price(&costs, 32, 0, (4, 8), (4, 8)), 0.0);
+    assert_eq!(price(&costs, 32, 0, (4, 8), (3, 8)), pause);
+    // Every stage keeps three of four machines: pairing anew is all that is needed.
+    let one = price(&costs, 32, 1, (4, 8), (3, 8));
+    assert!((one - pause).abs() < 1e-9, "{one}");
+    // A single pipeline has no survivor of the stage lost: it stops, and a spare gets that stage from the server.
+    let copies: Vec<f64> =
+        gpt.cut(8).into_iter().map(|stage| gpt.network.transfer_ms(gpt.bytes(stage))).collect();
+    let lost = price(&costs, 9, 1, (1, 8), (1, 8));
+    let with = |copy: f64| 8.0 / 9.0 * (gpt.costs.build_ms(8) + copy + pause);
+    let (least, most) =
+        (copies.iter().copied().fold(f64::INFINITY, f64::min), copies.iter().copied().fold(0.0, f64::max));
+    assert!(lost >= with(least) - 1e-6 && lost <= with(most) + 1e-6, "{lost}: {least} to {most}");
+    // Machines of this very interval are waited for.
+    let grown = [40, 32].map(|machines| price(&costs, machines, 0, (3, 10), (4, 8)));
+    assert!(grown[0] == grown[1], "{grown:?}");
+    let waited = price(&costs, 30, 0, (3, 10), (4, 8));
+    assert!(waited > grown[0] && waited < grown[0] + 6600.0, "{waited} {grown:?}");
+    // A start fetches the model over one link.
+    let start = costs.expected_ms(Step { machines: 8, lost: 0, from: Layout::IDLE, to: Layout::new(1, 8) });
+    let whole = gpt.network.transfer_ms(gpt.bytes(0..gpt.layers.len()));
+    assert!((start - (gpt.costs.build_ms(8) + whole + pause)).abs() < 1e-6, "{start}");
+}
+
+#[test]
+fn no_change_costs_more_than_a_start_or_less_than_nothing() {
+    for (profile, _) in models(1.0) {
+        let costs = CostModel::with_rules(&profile, Rules::Corrected);
+        for &from in profile.layouts().iter().step_by(3) {
+            for &to in profile.layouts().iter().step_by(4) {
+                for lost in [0, 1, 3, 12] {
+                    let (idle, machines) = (Layout::IDLE, 32);
+                    let ms = costs.expected_ms(Step { machines, lost, from, to });
+                    let start = costs.expected_ms(Step { machines, lost, from: idle, to });
+                    assert!(
+                        ms >= 0.0 && ms <= start + 1e-6,
+                        "{from} to {to}, {lost} lost: {ms}, start {start}"
+                    );
+                }
+            }
+        }
+    }
+}
