@@ -16,6 +16,7 @@ mod stage;
 use crate::chance::Chances;
 use crate::profile::{Groups, MAX_MACHINES, Profile};
 use crate::{Error, Layout, Result};
+pub(crate) use corrected::Price;
 use std::collections::BTreeMap;
 
 /// Which price list: two worlds that are never mixed.
@@ -98,6 +99,7 @@ struct Stages {
 pub struct CostModel {
     profile: Profile,
     rules: Rules,
+    hands_over: bool,
     stages: BTreeMap<u32, Stages>,
     chances: Chances,
 }
@@ -114,7 +116,18 @@ impl CostModel {
         for layout in profile.layouts() {
             stages.entry(layout.stages).or_insert_with(|| Stages::new(profile, layout.stages));
         }
-        CostModel { profile: profile.clone(), rules, stages, chances: Chances::new(2 * MAX_MACHINES) }
+        CostModel {
+            profile: profile.clone(),
+            rules,
+            hands_over: false,
+            stages,
+            chances: Chances::new(2 * MAX_MACHINES),
+        }
+    }
+
+    /// The same where a machine that goes hands its state over before: no stage is without a holder.
+    pub fn handing_over(self, hands_over: bool) -> CostModel {
+        CostModel { hands_over, ..self }
     }
 
     /// The profile it was made of.
@@ -179,26 +192,7 @@ impl CostModel {
     pub fn expected_ms(&self, step: Step) -> f64 {
         match self.rules {
             Rules::Published => self.published_ms(step),
-            Rules::Corrected => {
-                let wanted = std::iter::once(step.to);
-                self.corrected_ms(step.machines, step.lost, step.from, wanted).into_iter().sum()
-            }
-        }
-    }
-
-    /// [`CostModel::expected_ms`] of the changes from `from` to each of `wanted`, at less expense than one by one.
-    pub fn row_ms(
-        &self,
-        machines: u32,
-        lost: u32,
-        from: Layout,
-        wanted: impl Iterator<Item = Layout>,
-    ) -> Vec<f64> {
-        match self.rules {
-            Rules::Published => {
-                wanted.map(|to| self.published_ms(Step { machines, lost, from, to })).collect()
-            }
-            Rules::Corrected => self.corrected_ms(machines, lost, from, wanted),
+            Rules::Corrected => self.corrected_ms(step),
         }
     }
 

@@ -28,6 +28,9 @@
 //! Who is lost: the numbers of victims among the working machines, and how many stages lose how many of them, have their exact
 //! chances (the four likeliest cases for each number of victims are kept); which stages these are is drawn once with a fixed seed.
 //!
+//! With a notice of 25 s or more ([`CostModel::handing_over`]) those who go send as well: no state is without a holder, and if
+//! building and transfer fit into the 25 s, the whole old layout trains meanwhile, not what is left of it.
+//!
 //! What happens otherwise, under both lists: if *nothing fits*, the run is idle, costs nothing, and the next start pays for fetching the
 //! model. If a *removal that was planned for does not come*, the layout chosen for it stands, the machine is a spare, and taking it
 //! back in is a change like any other. A migration that *outlasts the interval* goes on in the next; another one on top
@@ -36,7 +39,7 @@
 pub(super) mod roles;
 mod victims;
 
-use super::{CostModel, Stages};
+use super::{CostModel, Step};
 use crate::Layout;
 use roles::Moved;
 use victims::Case;
@@ -49,66 +52,113 @@ pub const LINK_SHARE: f64 = 0.5;
 pub const SLOWED: f64 = 0.1;
 /// A transfer beside training that takes longer is not begun: machines come and go meanwhile. Milliseconds.
 const LONGEST_MS: f64 = 60_000.0;
+/// A machine that hands over knows so long before that it goes, milliseconds.
+const HAND_OVER_MS: f64 = 25_000.0;
 /// From a host's memory to its device, bytes a millisecond: two thirds of PCIe 3 x16 as it is measured.
 const HOST_BYTES_PER_MS: f64 = 8e6;
 /// Bytes of a gradient, for each parameter.
 const GRADIENT_BYTES: f64 = 2.0;
 
+/// What a change costs on the average, milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Price {
+    /// If all machines it wants are ready.
+    pub(crate) ready_ms: f64,
+    /// If some came in this very interval.
+    pub(crate) waiting_ms: f64,
+}
+
+impl Price {
+    /// The price of `to` when `left` machines are ready.
+    pub(crate) fn with(self, left: u32, to: Layout) -> f64 {
+        if to.machines() > left { self.waiting_ms } else { self.ready_ms }
+    }
+}
+
 impl CostModel {
-    /// The mean prices of changing from `from` to each of `wanted` when `lost` of `machines` are lost.
-    pub(super) fn corrected_ms(
+    /// The mean over all sets of victims.
+    pub(super) fn corrected_ms(&self, step: Step) -> f64 {
+        let left = step.machines.saturating_sub(step.lost);
+        let hits = self.hits(step.machines, step.lost, step.from);
+        let price = |hit| self.prices_after(hit, step.from, std::iter::once(step.to));
+        hits.iter().map(|&(hit, chance)| chance * price(hit)[0].with(left, step.to)).sum()
+    }
+
+    /// How many of `lost` victims among `machines` work in `from`, with the chances of that.
+    pub(crate) fn hits(&self, machines: u32, lost: u32, from: Layout) -> Vec<(u32, f64)> {
+        victims::hits(self.chances(), machines, lost, from)
+    }
+
+    /// The prices of changing from `from`, which has lost `hit` of its machines, to each of `wanted`.
+    pub(crate) fn prices_after(
         &self,
-        machines: u32,
-        lost: u32,
+        hit: u32,
         from: Layout,
         wanted: impl Iterator<Item = Layout>,
-    ) -> Vec<f64> {
-        let cases = victims::cases(self.chances(), machines, lost, from);
-        let mean = |to: Layout| cases.iter().map(|case| case.chance * self.case_ms(case, from, to)).sum();
+    ) -> Vec<Price> {
+        let cases = victims::cases(self.chances(), hit, from);
+        let mean = |to: Layout| {
+            let mut mean = Price { ready_ms: 0.0, waiting_ms: 0.0 };
+            for case in &cases {
+                let price = self.case(case, from, to);
+                mean.ready_ms += case.chance * price.ready_ms;
+                mean.waiting_ms += case.chance * price.waiting_ms;
+            }
+            mean
+        };
         wanted.map(mean).collect()
     }
 
     /// The price if these machines survive.
-    fn case_ms(&self, case: &Case, from: Layout, to: Layout) -> f64 {
+    fn case(&self, case: &Case, from: Layout, to: Layout) -> Price {
+        let always = |ms: f64| Price { ready_ms: ms, waiting_ms: ms };
         if to.is_idle() || (to == from && case.hit == 0) {
-            return 0.0;
+            return always(0.0);
         }
-        let pause = self.intra_stage_ms(to);
-        let pipelines = case.survivors.iter().copied().min().unwrap_or(0);
-        let same = from.stages == to.stages;
-        if same && to.pipelines <= pipelines {
-            return pause;
+        let left = case.survivors.iter().copied().min().unwrap_or(0);
+        if from.stages == to.stages && to.pipelines <= left {
+            return always(self.intra_stage_ms(to));
         }
-        let costs = &self.profile.costs;
-        let wait = if to.machines() > case.left { costs.rendezvous_ms + costs.extra_add_ms } else { 0.0 };
-        let build = costs.build_ms(to.stages);
         let moved = self.moved(case, from, to);
-        let transfer = self.transfer_ms(&moved);
-        let stopped = wait + build + transfer + pause;
-        let (now, then) = (
-            self.profile.samples_per_second(Layout::new(pipelines, from.stages)),
-            self.profile.samples_per_second(to),
-        );
+        let costs = &self.profile.costs;
+        let price = |wait_ms: f64| self.moving_ms(case.hit, left, wait_ms, &moved, from, to);
+        Price { ready_ms: price(0.0), waiting_ms: price(costs.rendezvous_ms + costs.extra_add_ms) }
+    }
+
+    /// The price if `moved` moves after `wait_ms`, of a layout that has lost `hit` machines and has `left` whole pipelines.
+    fn moving_ms(&self, hit: u32, left: u32, wait_ms: f64, moved: &Moved, from: Layout, to: Layout) -> f64 {
+        let pause = self.intra_stage_ms(to);
+        let build = self.profile.costs.build_ms(to.stages);
+        let transfer = self.transfer_ms(moved);
+        let stopped = wait_ms + build + transfer + pause;
+        let in_time = self.hands_over && wait_ms + build + transfer / LINK_SHARE <= HAND_OVER_MS;
+        let (pipelines, paired) = match hit {
+            0 => (left, 0.0),
+            _ if in_time => (from.pipelines, 0.0),
+            _ => (left, pause),
+        };
+        let now = self.profile.samples_per_second(Layout::new(pipelines, from.stages));
+        let then = self.profile.samples_per_second(to);
         if now <= 0.0 || then <= 0.0 {
             return stopped;
         }
         let share = (now / then).min(1.0);
-        let (beside, after) =
-            if same { (wait + build, 0.0) } else { (wait, build + moved.largest / HOST_BYTES_PER_MS) };
-        let paired = if case.hit > 0 { pause } else { 0.0 };
-        let overlapped =
-            paired + beside * (1.0 - share) + self.transfer_beside_ms(transfer, share, now) + after + pause;
-        stopped.min(overlapped)
+        let (beside, after) = if from.stages == to.stages {
+            (wait_ms + build, 0.0)
+        } else {
+            (wait_ms, build + moved.largest / HOST_BYTES_PER_MS)
+        };
+        let sending = self.transfer_beside_ms(transfer, share, now);
+        stopped.min(paired + beside * (1.0 - share) + sending + after + pause)
     }
 
     /// What moves if roles are given as they should be; all of it if nothing is held.
     fn moved(&self, case: &Case, from: Layout, to: Layout) -> Moved {
-        let none =
-            Stages { cut: Vec::new(), copy_ms: Vec::new(), longest_ms: 0.0, all_ms: 0.0, ends: Vec::new() };
-        let old = self.stages.get(&from.stages).unwrap_or(&none);
-        let survivors = if old.ends.is_empty() { &[] } else { case.survivors.as_slice() };
-        let wanted = self.stages.get(&to.stages).map_or(&none.ends, |stages| &stages.ends);
-        roles::moved(&old.ends, survivors, wanted, to.pipelines)
+        let ends = |layout: Layout| self.stages.get(&layout.stages).map_or(&[][..], |stages| &stages.ends);
+        let old = ends(from);
+        let survivors = if old.is_empty() { &[] } else { case.survivors.as_slice() };
+        let handing = if self.hands_over { from.pipelines } else { 0 };
+        roles::moved(old, survivors, handing, ends(to), to.pipelines)
     }
 
     /// T: the slowest link.

@@ -1,7 +1,7 @@
 //! Migration costs looked up by number, each worked out once.
 
 use crate::Layout;
-use crate::cost::{CostModel, Rules};
+use crate::cost::{CostModel, Price, Rules, Step};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ pub struct Prices<'a> {
     numbers: HashMap<Layout, usize>,
     /// By (machines, lost, from). By published rules the machines do not matter without losses, and are 0.
     rows: HashMap<(u32, u32, usize), Arc<[f64]>>,
-    /// Rows of which only some places were asked for; the others are no number.
-    parts: HashMap<(u32, u32, usize), Vec<f64>>,
+    /// By corrected rules, by (victims among the working machines, from): what was asked for so far.
+    after: HashMap<(u32, usize), Vec<Option<Price>>>,
 }
 
 impl<'a> Prices<'a> {
@@ -25,7 +25,7 @@ impl<'a> Prices<'a> {
             std::iter::once(Layout::IDLE).chain(costs.profile().layouts().iter().copied()).collect();
         let rates = layouts.iter().map(|&layout| costs.profile().samples_per_second(layout)).collect();
         let numbers = layouts.iter().enumerate().map(|(number, &layout)| (layout, number)).collect();
-        Prices { costs, layouts, rates, numbers, rows: HashMap::new(), parts: HashMap::new() }
+        Prices { costs, layouts, rates, numbers, rows: HashMap::new(), after: HashMap::new() }
     }
 
     /// The price list.
@@ -58,21 +58,51 @@ impl<'a> Prices<'a> {
     pub fn of(&mut self, machines: u32, lost: u32, from: usize) -> Arc<[f64]> {
         let no_matter = lost == 0 && self.costs.rules() == Rules::Published;
         let key = if no_matter { (0, 0, from) } else { (machines, lost, from) };
-        let (costs, layouts) = (self.costs, &self.layouts);
-        let price = || costs.row_ms(machines, lost, layouts[from], layouts.iter().copied()).into();
-        self.rows.entry(key).or_insert_with(price).clone()
+        if let Some(row) = self.rows.get(&key) {
+            return row.clone();
+        }
+        let row: Arc<[f64]> = match self.costs.rules() {
+            Rules::Published => {
+                let step = |&to: &Layout| Step { machines, lost, from: self.layouts[from], to };
+                self.layouts.iter().map(|to| self.costs.expected_ms(step(to))).collect()
+            }
+            Rules::Corrected => {
+                let all: Vec<usize> = (0..self.layouts.len()).collect();
+                self.corrected(machines, lost, from, &all).into()
+            }
+        };
+        self.rows.insert(key, row.clone());
+        row
     }
 
-    /// The same for the layouts `wanted` alone; what is at the other places means nothing.
-    pub fn of_some(&mut self, machines: u32, lost: u32, from: usize, wanted: &[usize]) -> &[f64] {
-        let (costs, layouts) = (self.costs, &self.layouts);
-        let row = self.parts.entry((machines, lost, from)).or_insert_with(|| vec![f64::NAN; layouts.len()]);
-        let missing: Vec<usize> = wanted.iter().copied().filter(|&to| row[to].is_nan()).collect();
-        if !missing.is_empty() {
-            let to = missing.iter().map(|&to| layouts[to]);
-            let prices = costs.row_ms(machines, lost, layouts[from], to);
-            missing.iter().zip(prices).for_each(|(&to, price)| row[to] = price);
+    /// The same for the layouts `wanted` alone, in their order.
+    pub fn of_some(&mut self, machines: u32, lost: u32, from: usize, wanted: &[usize]) -> Vec<f64> {
+        match self.costs.rules() {
+            Rules::Published => {
+                let row = self.of(machines, lost, from);
+                wanted.iter().map(|&to| row[to]).collect()
+            }
+            Rules::Corrected => self.corrected(machines, lost, from, wanted),
         }
-        row
+    }
+
+    /// By corrected rules a price depends on how many victims worked, and on whether newcomers are waited for: the mean
+    /// over the former of what was worked out once for all numbers of machines.
+    fn corrected(&mut self, machines: u32, lost: u32, from: usize, wanted: &[usize]) -> Vec<f64> {
+        let (costs, layouts) = (self.costs, &self.layouts);
+        let left = machines.saturating_sub(lost);
+        let mut means = vec![0.0; wanted.len()];
+        for (hit, chance) in costs.hits(machines, lost, layouts[from]) {
+            let row = self.after.entry((hit, from)).or_insert_with(|| vec![None; layouts.len()]);
+            let missing: Vec<usize> = wanted.iter().copied().filter(|&to| row[to].is_none()).collect();
+            if !missing.is_empty() {
+                let prices = costs.prices_after(hit, layouts[from], missing.iter().map(|&to| layouts[to]));
+                missing.iter().zip(prices).for_each(|(&to, price)| row[to] = Some(price));
+            }
+            for (mean, &to) in means.iter_mut().zip(wanted) {
+                *mean += chance * row[to].map_or(0.0, |price| price.with(left, layouts[to]));
+            }
+        }
+        means
     }
 }

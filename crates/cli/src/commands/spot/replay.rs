@@ -57,7 +57,7 @@ impl Replay {
         let rules = Rules::parse(&self.rules).map_err(told)?;
         let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
         let trace = self.availability()?;
-        let costs = CostModel::with_rules(&profile, rules);
+        let costs = CostModel::with_rules(&profile, rules).handing_over(notice.hands_over());
         let words: Vec<&str> = match self.policies.as_slice() {
             [] => POLICIES.iter().map(|policy| policy.word).collect(),
             some => some.iter().map(String::as_str).collect(),

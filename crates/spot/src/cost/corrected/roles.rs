@@ -36,8 +36,14 @@ enum Shared {
 }
 
 /// What moves when the survivors of the old stages become `pipelines` machines of every new stage. `old` and `new` are the ends of
-/// the stages in bytes from the first layer on.
-pub(in crate::cost) fn moved(old: &[f64], survivors: &[u32], new: &[f64], pipelines: u32) -> Moved {
+/// the stages in bytes from the first layer on. At least `handing` machines of every old stage can send, those that go included.
+pub(in crate::cost) fn moved(
+    old: &[f64],
+    survivors: &[u32],
+    handing: u32,
+    new: &[f64],
+    pipelines: u32,
+) -> Moved {
     let pairs = staircase(old, new);
     let given = assign(&pairs, survivors, pipelines);
     let size = |stage: usize| new[stage] - if stage == 0 { 0.0 } else { new[stage - 1] };
@@ -58,6 +64,7 @@ pub(in crate::cost) fn moved(old: &[f64], survivors: &[u32], new: &[f64], pipeli
     let lacking = (0..new.len()).filter(|&stage| filled[stage] < pipelines);
     moved.largest = lacking.map(size).fold(moved.largest, f64::max);
     for (bytes, &senders) in wanted.iter().zip(survivors) {
+        let senders = senders.max(handing);
         if senders == 0 {
             moved.orphaned += bytes;
         } else {
@@ -94,13 +101,16 @@ fn assign(pairs: &[Pair], survivors: &[u32], pipelines: u32) -> Vec<u32> {
     // best[c]: bytes saved so far if at least c of the shared stage are left.
     let mut best: Vec<f64> = Vec::new();
     // Machines given to the pair by what is to be left of the stage it shares with the next.
-    let mut choices: Vec<Vec<u32>> = Vec::with_capacity(pairs.len());
+    let mut choices: Vec<u32> = Vec::with_capacity(pairs.len() * (pipelines as usize + 1));
+    // Where those of a pair begin, and whether it shares the same stage with the next as with the one before.
     let mut links = Vec::with_capacity(pairs.len());
+    let mut after = Vec::new();
     let mut before = Shared::Neither;
     for (k, pair) in pairs.iter().enumerate() {
         if before == Shared::Neither {
             let saved = best.first().copied().unwrap_or(0.0);
-            best = vec![saved; survivors[pair.old] as usize + 1];
+            best.clear();
+            best.resize(survivors[pair.old] as usize + 1, saved);
             before = Shared::Old;
         }
         let other = if before == Shared::Old { Shared::New } else { Shared::Old };
@@ -114,8 +124,8 @@ fn assign(pairs: &[Pair], survivors: &[u32], pipelines: u32) -> Vec<u32> {
         } else {
             want
         };
-        let mut after = Vec::with_capacity(most as usize + 1);
-        let mut choice = Vec::with_capacity(most as usize + 1);
+        links.push((choices.len(), keeps));
+        after.clear();
         for left in 0..=most {
             let (limit, offset) =
                 if keeps { (want.min(have - left), left) } else { (have.min(want - left), 0) };
@@ -127,18 +137,17 @@ fn assign(pairs: &[Pair], survivors: &[u32], pipelines: u32) -> Vec<u32> {
                 }
             }
             after.push(top);
-            choice.push(taken);
+            choices.push(taken);
         }
-        best = after;
-        choices.push(choice);
-        links.push(keeps);
+        std::mem::swap(&mut best, &mut after);
         before = next;
     }
     let mut left = 0;
     let mut given = vec![0; pairs.len()];
     for k in (0..pairs.len()).rev() {
-        given[k] = choices[k][left];
-        left = given[k] as usize + if links[k] { left } else { 0 };
+        let (begin, keeps) = links[k];
+        given[k] = choices[begin + left];
+        left = given[k] as usize + if keeps { left } else { 0 };
         if k > 0 && link(&pairs[k - 1], pairs.get(k)) == Shared::Neither {
             left = 0;
         }
@@ -197,7 +206,7 @@ mod tests {
             let roles: Vec<usize> = (0..q).flat_map(|t| std::iter::repeat_n(t, pipelines)).collect();
             let all = pipelines as f64 * new[q - 1];
             let least = all - brute(&overlap, &mut survivors, &roles);
-            let ours = moved(&old, &survivors, &new, pipelines as u32);
+            let ours = moved(&old, &survivors, 0, &new, pipelines as u32);
             let given = assign(&staircase(&old, &new), &survivors, pipelines as u32);
             assert!((ours.total - least).abs() < 1e-9, "seed {seed}: {ours:?}, least {least}, {given:?}");
             for stage in 0..p {
@@ -215,13 +224,16 @@ mod tests {
     #[test]
     fn the_links_carry_what_is_lacking() {
         // Two stages of 10 bytes, two machines each; the second stage loses both of its machines.
-        let moved = moved(&[10.0, 20.0], &[2, 0], &[10.0, 20.0], 2);
+        let moved = moved(&[10.0, 20.0], &[2, 0], 0, &[10.0, 20.0], 2);
         assert_eq!(moved, Moved { total: 20.0, largest: 10.0, sent: 0.0, orphaned: 10.0 });
+        // Those who go send it.
+        let moved = super::moved(&[10.0, 20.0], &[2, 0], 2, &[10.0, 20.0], 2);
+        assert_eq!((moved.sent, moved.orphaned), (5.0, 0.0));
         // One machine is left of the first stage and one of the second: both stages copy once.
-        let moved = super::moved(&[10.0, 20.0], &[1, 1], &[10.0, 20.0], 2);
+        let moved = super::moved(&[10.0, 20.0], &[1, 1], 0, &[10.0, 20.0], 2);
         assert_eq!(moved, Moved { total: 20.0, largest: 10.0, sent: 10.0, orphaned: 0.0 });
         // Nobody has anything.
-        let moved = super::moved(&[], &[], &[10.0, 20.0], 2);
+        let moved = super::moved(&[], &[], 0, &[10.0, 20.0], 2);
         assert_eq!((moved.total, moved.largest, moved.orphaned), (40.0, 10.0, 20.0));
     }
 }

@@ -14,35 +14,28 @@ const NEGLIGIBLE: f64 = 1e-6;
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) chance: f64,
-    /// Machines that are left, spares included; those that came in the interval are not.
-    pub(super) left: u32,
     /// Victims among the working machines.
     pub(super) hit: u32,
     /// Machines left of each stage.
     pub(super) survivors: Vec<u32>,
 }
 
-/// The cases when `lost` of `machines` are drawn uniformly, of which `from` has the working ones.
-pub(super) fn cases(chances: &Chances, machines: u32, lost: u32, from: Layout) -> Vec<Case> {
+/// How many of `lost` victims, drawn uniformly from `machines`, work in `from`, with chances that sum to 1.
+pub(super) fn hits(chances: &Chances, machines: u32, lost: u32, from: Layout) -> Vec<(u32, f64)> {
     let working = from.machines().min(machines);
     let lost = lost.min(machines);
-    let mut cases = Vec::new();
-    for hit in 0..=lost.min(working) {
-        let chance = chances.hit(machines, working, lost, hit);
-        if chance >= NEGLIGIBLE {
-            let falls = if hit <= LISTED { listed(chances, from, hit) } else { drawn(from, hit) };
-            let case = |(share, survivors): (f64, Vec<u32>)| Case {
-                chance: chance * share,
-                left: machines - lost,
-                hit,
-                survivors,
-            };
-            cases.extend(falls.into_iter().map(case));
-        }
-    }
-    let total: f64 = cases.iter().map(|case| case.chance).sum();
-    cases.iter_mut().for_each(|case| case.chance /= total);
-    cases
+    let each = (0..=lost.min(working)).map(|hit| (hit, chances.hit(machines, working, lost, hit)));
+    let mut hits: Vec<(u32, f64)> = each.filter(|hit| hit.1 >= NEGLIGIBLE).collect();
+    let total: f64 = hits.iter().map(|hit| hit.1).sum();
+    hits.iter_mut().for_each(|hit| hit.1 /= total);
+    hits
+}
+
+/// The cases when `hit` of the machines of `from` are lost.
+pub(super) fn cases(chances: &Chances, hit: u32, from: Layout) -> Vec<Case> {
+    let hit = hit.min(from.machines());
+    let falls = if hit <= LISTED { listed(chances, from, hit) } else { drawn(from, hit) };
+    falls.into_iter().map(|(chance, survivors)| Case { chance, hit, survivors }).collect()
 }
 
 /// The likeliest ways in which `hit` victims fall on the stages of `from`, with shares that sum to 1: how many stages lose 1, 2, ... is
@@ -124,12 +117,15 @@ mod tests {
             (10, 0, Layout::new(1, 8)),
             (9, 2, Layout::IDLE),
         ] {
-            let cases = cases(&chances, machines, lost, from);
-            let total: f64 = cases.iter().map(|case| case.chance).sum();
-            assert!((total - 1.0).abs() < 1e-12, "{from}: {total}");
-            for case in cases {
-                assert_eq!(case.survivors.iter().sum::<u32>(), from.machines() - case.hit);
-                assert_eq!(case.left, machines - lost);
+            let hits = hits(&chances, machines, lost, from);
+            assert!((hits.iter().map(|hit| hit.1).sum::<f64>() - 1.0).abs() < 1e-12, "{from}: {hits:?}");
+            for (hit, _) in hits {
+                let cases = cases(&chances, hit, from);
+                let total: f64 = cases.iter().map(|case| case.chance).sum();
+                assert!((total - 1.0).abs() < 1e-12, "{from}: {total}");
+                for case in cases {
+                    assert_eq!(case.survivors.iter().sum::<u32>(), from.machines() - hit);
+                }
             }
         }
     }
