@@ -39,6 +39,27 @@ impl Chances {
         ln.exp()
     }
 
+    /// The probability that, of `stages` stages of `size` machines each, one loses `parts[0]`, another `parts[1]` and so on, and the others
+    /// nothing, whichever these are, when as many machines are drawn uniformly from all of them:
+    /// stages! / (product of m_j! over j = 0, 1, ...) x product of C(size, part) / C(all, drawn), m_j the stages that lose j.
+    ///
+    /// # Examples
+    /// ```
+    /// let chances = dunlin_spot::chance::Chances::new(10);
+    /// assert!((chances.falls(2, 2, &[1, 1]) - 2.0 / 3.0).abs() < 1e-12); // two of four, in different pairs
+    /// ```
+    pub fn falls(&self, size: u32, stages: u32, parts: &[u32]) -> f64 {
+        let drawn: u32 = parts.iter().sum();
+        if parts.len() > stages as usize || parts.iter().any(|&part| part > size) {
+            return 0.0;
+        }
+        let same = |j: u32| parts.iter().filter(|&&part| part == j).count();
+        let zero = stages as usize - parts.iter().filter(|&&part| part > 0).count();
+        let ways = (1..=drawn).map(|j| self.ln_factorial[same(j)]).sum::<f64>() + self.ln_factorial[zero];
+        let within: f64 = parts.iter().map(|&part| self.ln_choose(size, part)).sum();
+        (self.ln_factorial[stages as usize] - ways + within - self.ln_choose(size * stages, drawn)).exp()
+    }
+
     /// The probability that no stage loses more than its allowance when `drawn` machines are drawn uniformly from a pool of
     /// `total`. `stages` has (machines of the stage in the pool, most it may lose); the others of the pool may be lost freely.
     ///

@@ -9,13 +9,45 @@
 //!
 //! Who is lost is not known when a plan is made: [`CostModel::expected_ms`] is the exact mean over all equally likely sets of victims.
 
+pub mod corrected;
 mod pipeline;
 mod stage;
 
-use crate::Layout;
 use crate::chance::Chances;
 use crate::profile::{Groups, MAX_MACHINES, Profile};
+use crate::{Error, Layout, Result};
+pub(crate) use corrected::Price;
 use std::collections::BTreeMap;
+
+/// Which price list: two worlds that are never mixed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// As published, with its quirks.
+    #[default]
+    Published,
+    /// Done well: see [`corrected`].
+    Corrected,
+}
+
+impl Rules {
+    /// The words of the command line.
+    pub const WORDS: [(&str, Rules); 2] = [("published", Rules::Published), ("corrected", Rules::Corrected)];
+
+    /// # Errors
+    /// Names what there is.
+    pub fn parse(word: &str) -> Result<Rules> {
+        let known = Rules::WORDS.iter().find(|(known, _)| *known == word);
+        known.map(|(_, rules)| *rules).ok_or_else(|| {
+            let words = Rules::WORDS.map(|(word, _)| word).join(", ");
+            Error::usage(format!("rules {word} are not known; there are {words}"))
+        })
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        Rules::WORDS.iter().find(|(_, rules)| *rules == self).map_or("", |(word, _)| word)
+    }
+}
 
 /// Whether communication groups are made for machines that join or for those that are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,24 +90,44 @@ struct Stages {
     longest_ms: f64,
     /// All of them one after another.
     all_ms: f64,
+    /// Bytes of state up to the end of each stage.
+    ends: Vec<f64>,
 }
 
 /// The price list of a profile.
 #[derive(Clone, Debug)]
 pub struct CostModel {
     profile: Profile,
+    rules: Rules,
+    hands_over: bool,
     stages: BTreeMap<u32, Stages>,
     chances: Chances,
 }
 
 impl CostModel {
-    /// The price list of `profile`.
+    /// The published price list of `profile`.
     pub fn new(profile: &Profile) -> CostModel {
+        CostModel::with_rules(profile, Rules::Published)
+    }
+
+    /// The price list of `profile` by `rules`.
+    pub fn with_rules(profile: &Profile, rules: Rules) -> CostModel {
         let mut stages = BTreeMap::new();
         for layout in profile.layouts() {
             stages.entry(layout.stages).or_insert_with(|| Stages::new(profile, layout.stages));
         }
-        CostModel { profile: profile.clone(), stages, chances: Chances::new(2 * MAX_MACHINES) }
+        CostModel {
+            profile: profile.clone(),
+            rules,
+            hands_over: false,
+            stages,
+            chances: Chances::new(2 * MAX_MACHINES),
+        }
+    }
+
+    /// The same where a machine that goes hands its state over before: no stage is without a holder.
+    pub fn handing_over(self, hands_over: bool) -> CostModel {
+        CostModel { hands_over, ..self }
     }
 
     /// The profile it was made of.
@@ -83,13 +135,22 @@ impl CostModel {
         &self.profile
     }
 
+    /// The world it belongs to.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
     /// The chances it was made with.
     pub fn chances(&self) -> &Chances {
         &self.chances
     }
 
-    /// G(D, P, change): making the communication groups of a layout.
+    /// G(D, P, change): making the communication groups of a layout; by corrected rules they are made beforehand, the
+    /// fixed part remains.
     pub fn groups_ms(&self, layout: Layout, change: Change) -> f64 {
+        if self.rules == Rules::Corrected {
+            return self.profile.costs.base_group_ms;
+        }
         let adds = change == Change::Add;
         let pick = |add: f64, remove: f64| if adds { add } else { remove };
         let machines = f64::from(layout.machines());
@@ -149,6 +210,13 @@ impl CostModel {
     /// `step.to` must fit on what is left and newcomers; idle costs nothing. A layout outside the profile's table is
     /// priced by its groups and processes alone.
     pub fn expected_ms(&self, step: Step) -> f64 {
+        match self.rules {
+            Rules::Published => self.published_ms(step),
+            Rules::Corrected => self.corrected_ms(step),
+        }
+    }
+
+    fn published_ms(&self, step: Step) -> f64 {
         if step.to.is_idle() {
             return 0.0;
         }
@@ -168,7 +236,8 @@ impl Stages {
         let time =
             |layers: &std::ops::Range<usize>| profile.network.transfer_ms(profile.bytes(layers.clone()));
         let copy_ms: Vec<f64> = cut.iter().map(time).collect();
+        let ends = cut.iter().map(|layers| profile.bytes(0..layers.end)).collect();
         let longest_ms = copy_ms.iter().copied().fold(0.0, f64::max);
-        Stages { cut, longest_ms, all_ms: copy_ms.iter().sum(), copy_ms }
+        Stages { cut, longest_ms, all_ms: copy_ms.iter().sum(), copy_ms, ends }
     }
 }

@@ -11,7 +11,8 @@ impl CostModel {
     /// The mean cost where P stays.
     ///
     /// Let j_s be what stage s loses. Nothing is to be done if D' = D and no j_s > 0; pairing anew is enough if D - j_s >= D'
-    /// everywhere; otherwise the cost is max(longest copy to a lacking stage, sum of copies of stages without survivor) + R.
+    /// everywhere; otherwise the cost is max(longest copy to a lacking stage, sum of copies of stages without survivor) + R. Where
+    /// machines that go hand over, no stage is without survivor, and the sum is left out.
     pub(super) fn same_stages_ms(&self, step: Step) -> f64 {
         let (have, want) = (step.from.pipelines, step.to.pipelines);
         let working = step.from.machines();
@@ -57,7 +58,7 @@ impl CostModel {
                     if have - lost < want {
                         longest = longest.max(copy_ms);
                     }
-                    if have == lost {
+                    if have == lost && !self.hands_over {
                         orphaned += copy_ms;
                     }
                     let key = (used + lost, longest.to_bits(), orphaned.to_bits());

@@ -1,7 +1,7 @@
 //! Migration costs looked up by number, each worked out once.
 
 use crate::Layout;
-use crate::cost::CostModel;
+use crate::cost::{CostModel, Price, Rules};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ pub struct Prices<'a> {
     layouts: Vec<Layout>,
     rates: Vec<f64>,
     numbers: HashMap<Layout, usize>,
-    /// By (machines, lost, from). Without losses the machines do not matter and are 0.
+    /// By (machines, lost, from). By published rules the machines do not matter without losses, and are 0.
     rows: HashMap<(u32, u32, usize), Arc<[f64]>>,
+    /// By corrected rules, by (victims among the working machines, from): what was asked for so far.
+    after: HashMap<(u32, usize), Vec<Option<Price>>>,
 }
 
 impl<'a> Prices<'a> {
@@ -23,7 +25,7 @@ impl<'a> Prices<'a> {
             std::iter::once(Layout::IDLE).chain(costs.profile().layouts().iter().copied()).collect();
         let rates = layouts.iter().map(|&layout| costs.profile().samples_per_second(layout)).collect();
         let numbers = layouts.iter().enumerate().map(|(number, &layout)| (layout, number)).collect();
-        Prices { costs, layouts, rates, numbers, rows: HashMap::new() }
+        Prices { costs, layouts, rates, numbers, rows: HashMap::new(), after: HashMap::new() }
     }
 
     /// The price list.
@@ -54,9 +56,53 @@ impl<'a> Prices<'a> {
 
     /// The costs of the changes from layout `from` to every other, milliseconds, when `lost` of `machines` are lost.
     pub fn of(&mut self, machines: u32, lost: u32, from: usize) -> Arc<[f64]> {
-        let key = if lost == 0 { (0, 0, from) } else { (machines, lost, from) };
+        let no_matter = lost == 0 && self.costs.rules() == Rules::Published;
+        let key = if no_matter { (0, 0, from) } else { (machines, lost, from) };
+        if let Some(row) = self.rows.get(&key) {
+            return row.clone();
+        }
+        let row: Arc<[f64]> = match self.costs.rules() {
+            Rules::Published => {
+                let targets = self.layouts.iter().copied();
+                self.costs.row_ms(machines, lost, self.layouts[from], targets).into()
+            }
+            Rules::Corrected => {
+                let all: Vec<usize> = (0..self.layouts.len()).collect();
+                self.corrected(machines, lost, from, &all).into()
+            }
+        };
+        self.rows.insert(key, row.clone());
+        row
+    }
+
+    /// The same for the layouts `wanted` alone, in their order.
+    pub fn of_some(&mut self, machines: u32, lost: u32, from: usize, wanted: &[usize]) -> Vec<f64> {
+        match self.costs.rules() {
+            Rules::Published => {
+                let row = self.of(machines, lost, from);
+                wanted.iter().map(|&to| row[to]).collect()
+            }
+            Rules::Corrected => self.corrected(machines, lost, from, wanted),
+        }
+    }
+
+    /// By corrected rules a price depends on how many victims worked, and on whether newcomers are waited for: the mean
+    /// over the former of what was worked out once for all numbers of machines.
+    fn corrected(&mut self, machines: u32, lost: u32, from: usize, wanted: &[usize]) -> Vec<f64> {
         let (costs, layouts) = (self.costs, &self.layouts);
-        let price = || costs.row_ms(machines, lost, layouts[from], layouts.iter().copied()).into();
-        self.rows.entry(key).or_insert_with(price).clone()
+        let left = machines.saturating_sub(lost);
+        let mut means = vec![0.0; wanted.len()];
+        for (hit, chance) in costs.hits(machines, lost, layouts[from]) {
+            let row = self.after.entry((hit, from)).or_insert_with(|| vec![None; layouts.len()]);
+            let missing: Vec<usize> = wanted.iter().copied().filter(|&to| row[to].is_none()).collect();
+            if !missing.is_empty() {
+                let prices = costs.prices_after(hit, layouts[from], missing.iter().map(|&to| layouts[to]));
+                missing.iter().zip(prices).for_each(|(&to, price)| row[to] = Some(price));
+            }
+            for (mean, &to) in means.iter_mut().zip(wanted) {
+                *mean += chance * row[to].map_or(0.0, |price| price.with(left, layouts[to]));
+            }
+        }
+        means
     }
 }

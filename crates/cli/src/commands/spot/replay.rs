@@ -4,7 +4,7 @@ use super::{milliseconds, read_profile, read_trace, told};
 use crate::commands::data::out;
 use crate::console::note;
 use dunlin::{Error, Result};
-use dunlin_spot::cost::CostModel;
+use dunlin_spot::cost::{CostModel, Rules};
 use dunlin_spot::policy::{Notice, POLICIES};
 use dunlin_spot::profile::Profile;
 use dunlin_spot::replay::{Replay as Replayed, replay};
@@ -34,7 +34,7 @@ pub(crate) struct Replay {
     /// What a policy sees: none, at-event, 25s, 120s
     #[arg(long, default_value = "none")]
     notice: String,
-    /// The price list of migration: published
+    /// The price list of migration: published, or corrected (every byte charged, transfers beside training, groups made beforehand)
     #[arg(long, default_value = "published")]
     rules: String,
     /// minK: leave out the first loss that goes below K machines (min12 was used for two of the published models)
@@ -54,12 +54,10 @@ pub(crate) struct Replay {
 impl Replay {
     pub(crate) fn run(self) -> Result<()> {
         let notice = Notice::parse(&self.notice).map_err(told)?;
-        if self.rules != "published" {
-            return Err(Error::Usage(format!("--rules {}; there is published", self.rules)));
-        }
+        let rules = Rules::parse(&self.rules).map_err(told)?;
         let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
         let trace = self.availability()?;
-        let costs = CostModel::new(&profile);
+        let costs = CostModel::with_rules(&profile, rules).handing_over(notice.hands_over());
         let words: Vec<&str> = match self.policies.as_slice() {
             [] => POLICIES.iter().map(|policy| policy.word).collect(),
             some => some.iter().map(String::as_str).collect(),

@@ -324,8 +324,9 @@ fn rewards(prices: &mut Prices<'_>, interval_s: f64, layouts: &[usize]) -> Vec<V
         let mut rewards = Vec::with_capacity(layouts.len() * layouts.len());
         for &from in layouts {
             let working = prices.layouts()[from].machines();
-            let row = prices.of(working, lost.min(working), from);
-            rewards.extend(layouts.iter().map(|&to| prices.rate(to) * (interval_s - row[to] / 1000.0)));
+            let row = prices.of_some(working, lost.min(working), from, layouts);
+            let each = layouts.iter().zip(row);
+            rewards.extend(each.map(|(&to, ms)| prices.rate(to) * (interval_s - ms / 1000.0)));
         }
         rewards
     };
