@@ -27,6 +27,9 @@ const RUNS: [(&str, bool, usize); 5] = [
     ("gpt-6.7b", true, 666),
 ];
 
+/// A part of the study: prints its tables.
+type Part = fn(&Study) -> Result<()>;
+
 /// What to study, and how much of it.
 struct Study {
     what: String,
@@ -85,7 +88,7 @@ fn rates(policies: &[&str], trace: &Availability, costs: &CostModel, notice: Not
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let study = Study::parse()?;
-    let parts: [(&str, fn(&Study) -> Result<()>); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("halves", tables::halves),
         ("costs", tables::costs),
         ("others", tables::others),
