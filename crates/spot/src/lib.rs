@@ -33,3 +33,8 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
+
+/// The program of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/spot.md")]
+struct Documentation;

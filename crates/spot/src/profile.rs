@@ -27,6 +27,9 @@ pub const BUILT_IN: [(&str, &str); 5] = [
 pub const MAX_MACHINES: u32 = 4096;
 /// Most layers of a model, most rows of a table.
 const MAX_LAYERS: usize = 100_000;
+/// Samples per second of any layout that trains.
+const SLOWEST: f64 = 1e-9;
+const FASTEST: f64 = 1e12;
 
 /// The file, before it is checked.
 #[derive(Debug, Deserialize)]
@@ -126,7 +129,7 @@ impl Profile {
     /// Reads a profile from JSON. `place` is named in errors.
     ///
     /// The object has `name`, `global_batch`, `micro_batch`, `layers` (rows `{"count", "parameters"}`) and `throughput` (rows
-    /// `[pipelines, stages, samples per second]`); it may have `description`, `source`, `dollars_per_hour`, `allowed`,
+    /// `[pipelines, stages, samples per second]`, 0 for a layout that does not fit); it may have `description`, `source`, `dollars_per_hour`, `allowed`,
     /// `costs`, `bytes_per_parameter` (default 12), `cut_points`, `redundancy_overhead` and `network` (rows `[bytes, microseconds]`, default 10 Gb/s).
     ///
     /// # Errors
@@ -159,8 +162,12 @@ impl Profile {
         file.costs.check()?;
         file.network.check()?;
         file.dollars_per_hour.check()?;
-        if !(file.bytes_per_parameter.is_finite() && file.bytes_per_parameter >= 0.0) {
-            return Err(format!("bytes_per_parameter is {}, at least 0 is wanted", file.bytes_per_parameter));
+        if !parts::is_amount(file.bytes_per_parameter) {
+            return Err(format!(
+                "bytes_per_parameter is {}, 0 to {:e} is wanted",
+                file.bytes_per_parameter,
+                parts::MOST
+            ));
         }
         if !(0.0..1.0).contains(&file.redundancy_overhead) {
             return Err(format!(
@@ -173,7 +180,10 @@ impl Profile {
         let mut layouts: Vec<Layout> =
             rates.keys().copied().filter(|&layout| file.allowed.holds(layout)).collect();
         if layouts.is_empty() {
-            return Err("no layout of the table is allowed; `allowed` lists stages and min_pipelines".into());
+            return Err(
+                "no layout of the table is allowed and trains; `allowed` lists stages and min_pipelines"
+                    .into(),
+            );
         }
         if let Some(deep) = layouts.iter().find(|layout| layout.stages as usize > layers.len()) {
             return Err(format!(
@@ -262,12 +272,16 @@ fn rates(rows: &[(u32, u32, f64)]) -> std::result::Result<BTreeMap<Layout, f64>,
                 "layout {pipelines}x{stages} has {machines} machines, 1 to {MAX_MACHINES} is wanted"
             ));
         }
-        if !(rate.is_finite() && rate >= 0.0) {
-            return Err(format!("layout {pipelines}x{stages} trains {rate} samples/s, at least 0 is wanted"));
+        if rate != 0.0 && !(SLOWEST..=FASTEST).contains(&rate) {
+            return Err(format!(
+                "layout {pipelines}x{stages} trains {rate} samples/s, 0 (it does not fit) or {SLOWEST:e} to {FASTEST:e} is wanted"
+            ));
         }
         if rates.insert(Layout::new(pipelines, stages), rate).is_some() {
             return Err(format!("layout {pipelines}x{stages} is in the throughput table twice"));
         }
     }
+    // What does not train is as if it had never been measured; it was kept so far to find it listed twice.
+    rates.retain(|_, rate| *rate > 0.0);
     Ok(rates)
 }

@@ -1,12 +1,15 @@
-//! The corpus of the fuzz target, and seeded mutations of it, through the reader: no bytes make it panic.
+//! The corpora of the fuzz targets, and seeded mutations of them, through the readers of traces and profiles: no bytes
+//! make them panic.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use dunlin_rng::{Stream, stream};
+use dunlin_spot::cost::{Change, CostModel};
+use dunlin_spot::profile::Profile;
 use dunlin_spot::trace::{Content, ReadOptions, Statistics, read};
 use std::path::Path;
 
-fn feed(bytes: &[u8]) {
+fn feed_trace(bytes: &[u8]) {
     for options in [ReadOptions::default(), ReadOptions { interval_ms: Some(60_000), capacity: Some(40) }] {
         let Ok(source) = read(bytes, "corpus", &options) else { continue };
         for interval_ms in [420_000, 3_600_000] {
@@ -34,12 +37,28 @@ fn mutate(rng: &mut Stream, bytes: &mut Vec<u8>) {
     }
 }
 
-#[test]
-fn the_corpus_and_mutations_of_it_make_the_reader_not_panic() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/spottrace");
+/// What is accepted has layouts that train and costs that are numbers.
+fn feed_profile(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for model in [None, Some("mine")] {
+        let Ok(profile) = Profile::read(text, "corpus", model) else { continue };
+        let costs = CostModel::new(&profile);
+        for &layout in profile.layouts() {
+            let rate = profile.samples_per_second(layout);
+            let start = costs.restart_ms(layout, Change::Add) + costs.fetch_ms(layout.stages);
+            assert!(
+                rate.is_finite() && rate > 0.0 && start.is_finite() && start >= 0.0,
+                "{layout}: {rate} {start}"
+            );
+        }
+    }
+}
+
+fn no_panic(corpus: &str, files: usize, feed: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(corpus);
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     names.sort();
-    assert!(names.len() >= 8, "{names:?}");
+    assert!(names.len() >= files, "{names:?}");
     for (at, path) in names.iter().enumerate() {
         let valid = std::fs::read(path).unwrap();
         feed(&valid);
@@ -50,4 +69,14 @@ fn the_corpus_and_mutations_of_it_make_the_reader_not_panic() {
             assert!(outcome.is_ok(), "{}, seed {seed}: {bytes:?}", path.display());
         }
     }
+}
+
+#[test]
+fn traces_and_mutations_of_them_make_the_reader_not_panic() {
+    no_panic("spottrace", 8, feed_trace);
+}
+
+#[test]
+fn profiles_and_mutations_of_them_make_the_reader_not_panic() {
+    no_panic("spotprofile", 8, feed_profile);
 }

@@ -97,7 +97,10 @@ pub(crate) fn read_profile(model: Option<&str>, file: Option<&str>) -> Result<Pr
         (_, Some(file)) => {
             let mut text = String::new();
             let read = open(file)?.take(MOST_PROFILE_BYTES + 1).read_to_string(&mut text);
-            read.map_err(|error| Error::Data(format!("profile {file}: {error}")))?;
+            read.map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => Error::Data(format!("profile {file}: this is no UTF-8 text")),
+                _ => Error::Data(format!("profile {file}: {error}")),
+            })?;
             if text.len() as u64 > MOST_PROFILE_BYTES {
                 return Err(Error::Data(format!("profile {file}: more than {MOST_PROFILE_BYTES} bytes")));
             }

@@ -6,8 +6,11 @@ use serde::Deserialize;
 /// What is wrong, in words; the caller adds the place.
 type Checked = std::result::Result<(), String>;
 
-fn is_amount(value: f64) -> bool {
-    value.is_finite() && value >= 0.0
+/// Beyond this no constant means anything, and sums and products of them might be no numbers.
+pub(super) const MOST: f64 = 1e15;
+
+pub(super) fn is_amount(value: f64) -> bool {
+    (0.0..=MOST).contains(&value)
 }
 
 /// Dollars for one machine and hour.
@@ -32,7 +35,7 @@ impl Dollars {
         if is_amount(self.spot) && is_amount(self.on_demand) {
             return Ok(());
         }
-        Err(format!("dollars_per_hour are {} and {}, at least 0 is wanted", self.spot, self.on_demand))
+        Err(format!("dollars_per_hour are {} and {}, 0 to {MOST:e} is wanted", self.spot, self.on_demand))
     }
 }
 
@@ -79,7 +82,7 @@ pub(super) fn expand(runs: &[Layers], most: usize) -> std::result::Result<Vec<f6
         return Err(format!("the model has {total} layers, 1 to {most} is wanted"));
     }
     if let Some(run) = runs.iter().find(|run| !is_amount(run.parameters)) {
-        return Err(format!("a layer has {} parameters, at least 0 is wanted", run.parameters));
+        return Err(format!("a layer has {} parameters, 0 to {MOST:e} is wanted", run.parameters));
     }
     Ok(runs.iter().flat_map(|run| std::iter::repeat_n(run.parameters, run.count)).collect())
 }
@@ -170,7 +173,9 @@ impl Costs {
         if growing && build && fixed.into_iter().all(is_amount) {
             return Ok(());
         }
-        Err("costs: every time is a number of milliseconds, at least 0; build_ms and steps are not empty and rise".into())
+        Err(format!(
+            "costs: every time is 0 to {MOST:e} milliseconds; build_ms and steps are not empty and rise"
+        ))
     }
 
     /// Building a stage when there are `stages`: the entry of the nearest number of stages in the table.
@@ -221,11 +226,18 @@ impl Default for Network {
 impl Network {
     pub(super) fn check(&self) -> Checked {
         let rising = self.rows.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if rising && self.rows.len() >= 2 && self.rows.iter().all(|row| is_amount(row.0) && is_amount(row.1))
+        // Beyond the last row times grow in proportion: its bytes are divided by.
+        let long = self.rows.last().is_some_and(|row| row.0 >= 1.0);
+        if rising
+            && long
+            && self.rows.len() >= 2
+            && self.rows.iter().all(|row| is_amount(row.0) && is_amount(row.1))
         {
             return Ok(());
         }
-        Err("network: at least two rows [bytes, microseconds], bytes rising, nothing negative".into())
+        Err(format!(
+            "network: at least two rows [bytes, microseconds], bytes rising to 1 or more, every number 0 to {MOST:e}"
+        ))
     }
 
     /// Milliseconds for `bytes` from one machine to another; 0 for nothing.

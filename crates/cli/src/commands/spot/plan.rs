@@ -5,7 +5,7 @@ use crate::commands::data::out;
 use dunlin::{Error, Result};
 use dunlin_spot::account::Standing;
 use dunlin_spot::cost::CostModel;
-use dunlin_spot::policy::{self, Notice, POLICIES, Sight};
+use dunlin_spot::policy::{self, Decision, Notice, POLICIES, Sight};
 use dunlin_spot::profile::MAX_MACHINES;
 use dunlin_spot::trace::Availability;
 use dunlin_spot::{Interval, Layout};
@@ -88,14 +88,18 @@ impl Plan {
                 sight.machines
             )));
         }
-        let decision = decider.decide(Standing { layout, owed_ms: 0.0 }, sight);
+        let decision = match profile.fewest_machines() {
+            fewest if fewest > sight.known_machines() => waits(sight.known_machines(), fewest),
+            _ => decider.decide(Standing { layout, owed_ms: 0.0 }, sight),
+        };
         let rate = profile.samples_per_second(decision.layout);
         if self.json {
+            let wait = decision.layout.is_idle().then(|| profile.fewest_machines());
             return out(&json!({
                 "model": profile.name, "notice": notice.word(), "policy": self.policy,
                 "machines": sight.known_machines(), "from": [layout.pipelines, layout.stages],
                 "layout": [decision.layout.pipelines, decision.layout.stages],
-                "samples_per_second": rate, "why": decision.why, "forecast": decision.forecast,
+                "samples_per_second": rate, "wait_for_machines": wait, "why": decision.why, "forecast": decision.forecast,
             }));
         }
         out(&format!(
@@ -104,13 +108,6 @@ impl Plan {
             sight.known_machines()
         ))?;
         out(&format!("why: {}", decision.why))?;
-        if decision.layout.is_idle() {
-            out(&format!(
-                "nothing fits: {} needs at least {} machines; wait until they are there",
-                profile.name,
-                profile.fewest_machines()
-            ))?;
-        }
         if !decision.forecast.is_empty() {
             out(&format!(
                 "machines expected: {}",
@@ -119,6 +116,12 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Nothing runs on too few machines, whoever decides: what the next interval may bring is planned for when it is there.
+fn waits(machines: u32, fewest: u32) -> Decision {
+    let why = format!("nothing fits on {machines} machines: wait until there are {fewest}");
+    Decision { layout: Layout::IDLE, why, forecast: Vec::new() }
 }
 
 /// A layout from DxP.

@@ -1,21 +1,30 @@
 //! `dunlin spot replay`: what every policy would have trained on a trace of machines.
 
+mod earned;
+mod page;
+
 use super::{milliseconds, read_profile, read_trace, told};
 use crate::commands::data::out;
+use crate::commands::show::save;
 use crate::console::note;
+use crate::places;
 use dunlin::{Error, Result};
+use dunlin_spot::baseline::LABEL;
 use dunlin_spot::cost::{CostModel, Rules};
 use dunlin_spot::policy::{Notice, POLICIES};
-use dunlin_spot::profile::Profile;
+use dunlin_spot::profile::{MAX_MACHINES, Profile};
 use dunlin_spot::replay::{Replay as Replayed, replay};
 use dunlin_spot::trace::{Availability, ReadOptions};
+use earned::Earned;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dunlin spot replay p3trace.csv --model gpt-1.5b
   dunlin spot replay p3trace.csv --model bert --policies parcae,dunlin --notice at-event --json
+  dunlin spot replay p3trace.csv --model gpt-6.7b --html replay.html
 
 What a policy sees of the minute it decides for: none (the machines of the minute before), at-event (this minute's too), 25s (and
 a machine that goes hands its state over), 120s (and the next minute's). `ideal` and `reactive` always see this minute's.")]
@@ -49,46 +58,104 @@ pub(crate) struct Replay {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Write a page: machines, forecast, layout, speed and samples over time, and why every decision was taken
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Replay {
     pub(crate) fn run(self) -> Result<()> {
         let notice = Notice::parse(&self.notice).map_err(told)?;
         let rules = Rules::parse(&self.rules).map_err(told)?;
+        if let Some(file) = &self.html {
+            places::check_file("--html", file)?;
+        }
+        let words = self.words()?;
         let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
         let trace = self.availability()?;
         let costs = CostModel::with_rules(&profile, rules).handing_over(notice.hands_over());
-        let words: Vec<&str> = match self.policies.as_slice() {
-            [] => POLICIES.iter().map(|policy| policy.word).collect(),
-            some => some.iter().map(String::as_str).collect(),
-        };
         let one = |word: &str| replay(word, &trace, &costs, notice).map_err(told);
         let replays = words.iter().map(|word| one(word)).collect::<Result<Vec<Replayed>>>()?;
-        let yardsticks = Yardsticks::new(&trace, &costs, notice)?;
+        let yardsticks = Yardsticks::new(&trace, &costs, &replays)?;
+        let earned = Earned::new(&trace, &costs, &replays, notice)?;
         if self.json {
-            return out(&self.object(&profile, &trace, notice, &replays, &yardsticks));
+            out(&self.object(&profile, &trace, notice, &replays, &yardsticks, earned.as_ref()))?;
+        } else {
+            out(&self.table(&profile, &trace, notice, &replays, &yardsticks, earned.as_ref()).trim_end())?;
         }
-        out(&self.table(&profile, &trace, notice, &replays, &yardsticks).trim_end())
+        let Some(file) = &self.html else { return Ok(()) };
+        let head = self.head(&profile, &trace, notice);
+        let rows: Vec<Vec<String>> = replays.iter().map(|replay| yardsticks.cells(replay)).collect();
+        let mut notes = yardsticks.notes(&profile, &replays);
+        notes.extend(earned.map(|earned| earned.words()));
+        let shown = page::Shown {
+            head,
+            rows,
+            notes,
+            trace: &trace,
+            replays: &replays,
+            fewest: profile.fewest_machines(),
+        };
+        save(file, &page::page(&self.trace, &profile.name, &shown), self.json)
+    }
+
+    /// The policies to replay.
+    fn words(&self) -> Result<Vec<&str>> {
+        let all = POLICIES.map(|policy| policy.word);
+        if let Some(word) = self.policies.iter().find(|word| !all.contains(&word.as_str())) {
+            return Err(Error::Usage(format!("--policies {word}; there are {}", all.join(", "))));
+        }
+        Ok(match self.policies.as_slice() {
+            [] => all.to_vec(),
+            some => some.iter().map(String::as_str).collect(),
+        })
     }
 
     fn availability(&self) -> Result<Availability> {
         let interval_ms = milliseconds("--interval", self.interval)?;
-        let options = ReadOptions { interval_ms: Some(interval_ms), capacity: None };
+        let options = ReadOptions { interval_ms: Some(interval_ms), capacity: Some(MAX_MACHINES) };
         let source = read_trace(&self.trace, &options)?;
         source.notes.iter().for_each(|line| note(line));
         let mut trace = source.availability(interval_ms).map_err(told)?;
         if let Some(variant) = &self.variant {
             let fewest = variant.strip_prefix("min").and_then(|number| number.parse().ok());
-            let fewest = fewest.ok_or_else(|| {
-                Error::Usage(format!("--variant {variant}; minK with a number K is allowed"))
+            let fewest = fewest.filter(|fewest| *fewest <= trace.highest()).ok_or_else(|| {
+                let most = trace.highest();
+                Error::Usage(format!(
+                    "--variant {variant}; minK with a number K is allowed, at most {most}, the trace's highest"
+                ))
             })?;
             trace = trace.without_first_fall_below(fewest);
         }
         if let Some(minutes) = self.minutes {
             let wanted = (minutes as f64 * 60.0 / self.interval).round() as usize;
+            if wanted == 0 {
+                return Err(Error::Usage(format!(
+                    "--minutes {minutes} is no interval of {} s; at least one is wanted",
+                    self.interval
+                )));
+            }
             trace = trace.segment(0, wanted.min(trace.intervals.len())).map_err(told)?;
         }
         Ok(trace)
+    }
+
+    /// What was replayed, in three lines.
+    fn head(&self, profile: &Profile, trace: &Availability, notice: Notice) -> [String; 3] {
+        let hours = trace.intervals.len() as f64 * self.interval / 3600.0;
+        [
+            format!("{} · {}", profile.name, profile.description),
+            format!(
+                "{} · {hours:.1} h in intervals of {} s · {:.2} machines on average, at most {} · notice {} · rules {}",
+                self.trace,
+                self.interval,
+                trace.mean(),
+                trace.highest(),
+                notice.word(),
+                self.rules
+            ),
+            format!("trace {:016x} · profile {:016x}", fingerprint(trace), profile.fingerprint()),
+        ]
     }
 
     fn table(
@@ -98,58 +165,26 @@ impl Replay {
         notice: Notice,
         replays: &[Replayed],
         yardsticks: &Yardsticks,
+        earned: Option<&Earned>,
     ) -> String {
-        let mut text = String::new();
-        let hours = trace.intervals.len() as f64 * self.interval / 3600.0;
-        let _ = writeln!(text, "{} · {}", profile.name, profile.description);
-        let _ = writeln!(
-            text,
-            "{} · {hours:.1} h in intervals of {} s · {:.2} machines on average, at most {} · notice {} · rules {}",
-            self.trace,
-            self.interval,
-            trace.mean(),
-            trace.highest(),
-            notice.word(),
-            self.rules
-        );
-        let _ =
-            writeln!(text, "trace {:016x} · profile {:016x}\n", fingerprint(trace), profile.fingerprint());
-        let _ = writeln!(
-            text,
-            "{:<23}{:>10} {:>6} {:>7} {:>10} {:>9} {:>7} {:>10} {:>6} {:>9}",
-            "policy",
-            "samples/s",
-            "ideal",
-            "gap",
-            "$/million",
-            "useful h",
-            "redone",
-            "migrating",
-            "idle",
-            "re-layouts"
-        );
-        for replay in replays {
-            let hours = replay.hours;
-            let _ = writeln!(
-                text,
-                "{:<23}{:>10} {:>5.1}% {:>7} {:>10} {:>9.1} {:>7.1} {:>10.1} {:>6.1} {:>9}",
-                replay.policy,
-                significant(replay.samples_per_second),
-                100.0 * yardsticks.share_of_ideal(replay),
-                yardsticks.gap_share(replay).map_or("-".into(), |share| format!("{share:.2}")),
-                replay.dollars_per_million_samples.map_or("-".into(), significant),
-                hours.useful,
-                hours.redone,
-                hours.migrating,
-                hours.idle,
-                replay.relayouts
-            );
-        }
-        text.push_str("\nideal: share of the best layout each interval at no cost. gap: 0 is parcae, 1 is parcae told the future.\n");
-        text.push_str("Hours are machine-hours; $ at ");
-        let price = profile.dollars_per_hour;
-        let _ = writeln!(text, "{} a machine and hour, {} on demand.", price.spot, price.on_demand);
-        text
+        let mut text = self.head(profile, trace, notice).join("\n");
+        text.push_str("\n\n");
+        let mut line = |cells: &[String]| {
+            let _ = write!(text, "{:<23}", cells[0]); // writing to a String cannot fail
+            for (cell, width) in cells[1..].iter().zip([10, 7, 8, 11, 10, 8, 11, 7, 11]) {
+                let _ = write!(text, "{cell:>width$}");
+            }
+            text.push('\n');
+        };
+        line(&HEAD.map(String::from));
+        replays.iter().for_each(|replay| line(&yardsticks.cells(replay)));
+        text.push('\n');
+        text + &yardsticks
+            .notes(profile, replays)
+            .into_iter()
+            .chain(earned.map(Earned::words))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     fn object(
@@ -159,6 +194,7 @@ impl Replay {
         notice: Notice,
         replays: &[Replayed],
         yardsticks: &Yardsticks,
+        earned: Option<&Earned>,
     ) -> Value {
         let policies = replays.iter().map(|replay| {
             json!({
@@ -169,6 +205,7 @@ impl Replay {
                 "dollars_per_million_samples": replay.dollars_per_million_samples,
                 "relayouts": replay.relayouts,
                 "hours": replay.hours,
+                "unchecked": is_modelled(replay.policy),
             })
         });
         json!({
@@ -181,9 +218,43 @@ impl Replay {
             "mean_machines": trace.mean(),
             "trace_fingerprint": format!("{:016x}", fingerprint(trace)),
             "profile_fingerprint": format!("{:016x}", profile.fingerprint()),
+            "earned": earned.map(Earned::object),
             "policies": policies.collect::<Vec<Value>>(),
         })
     }
+}
+
+/// Heads of the columns.
+const HEAD: [&str; 10] = [
+    "policy",
+    "samples/s",
+    "ideal",
+    "gap",
+    "$/million",
+    "useful h",
+    "redone",
+    "migrating",
+    "idle",
+    "re-layouts",
+];
+
+/// True for the systems of others that no measurement on such a profile stands behind.
+fn is_modelled(policy: &str) -> bool {
+    POLICIES.iter().any(|known| known.word == policy && known.about.contains(LABEL))
+}
+
+/// The speed of `policy` under `notice`; of the replays at hand if it is among them.
+fn rate(
+    policy: &str,
+    trace: &Availability,
+    costs: &CostModel,
+    notice: Notice,
+    replays: &[Replayed],
+) -> Result<f64> {
+    if let Some(known) = replays.iter().find(|replay| replay.policy == policy) {
+        return Ok(known.samples_per_second);
+    }
+    replay(policy, trace, costs, notice).map(|replay| replay.samples_per_second).map_err(told)
 }
 
 /// What shares are taken of.
@@ -194,17 +265,50 @@ struct Yardsticks {
 }
 
 impl Yardsticks {
-    fn new(trace: &Availability, costs: &CostModel, notice: Notice) -> Result<Yardsticks> {
-        let rate = |policy: &str, notice| {
-            replay(policy, trace, costs, notice).map(|replay| replay.samples_per_second).map_err(told)
-        };
-        // The published forecast never sees the minute it plans for.
-        let _ = notice;
+    fn new(trace: &Availability, costs: &CostModel, replays: &[Replayed]) -> Result<Yardsticks> {
+        // The published forecast never sees the minute it plans for; the others do not depend on the notice.
         Ok(Yardsticks {
-            ideal: rate("ideal", Notice::None)?,
-            parcae: rate("parcae", Notice::None)?,
-            truth: rate("parcae-truth", Notice::None)?,
+            ideal: rate("ideal", trace, costs, Notice::None, replays)?,
+            parcae: rate("parcae", trace, costs, Notice::None, &[])?,
+            truth: rate("parcae-truth", trace, costs, Notice::None, replays)?,
         })
+    }
+
+    /// The cells of a policy's row, in the order of [`HEAD`].
+    fn cells(&self, replay: &Replayed) -> Vec<String> {
+        let hours = replay.hours;
+        let mark = if is_modelled(replay.policy) { " *" } else { "" };
+        vec![
+            format!("{}{mark}", replay.policy),
+            significant(replay.samples_per_second),
+            format!("{:.1}%", 100.0 * self.share_of_ideal(replay)),
+            self.gap_share(replay).map_or("-".into(), |share| format!("{share:.2}")),
+            replay.dollars_per_million_samples.map_or("-".into(), significant),
+            format!("{:.1}", hours.useful),
+            format!("{:.1}", hours.redone),
+            format!("{:.1}", hours.migrating),
+            format!("{:.1}", hours.idle),
+            replay.relayouts.to_string(),
+        ]
+    }
+
+    /// What stands below the table.
+    fn notes(&self, profile: &Profile, replays: &[Replayed]) -> Vec<String> {
+        let price = profile.dollars_per_hour;
+        let mut notes = vec![
+            "ideal: share of the best layout each interval at no cost. gap: 0 is parcae, 1 is parcae told the future.".into(),
+            format!(
+                "Hours are machine-hours; $ at {} a machine and hour, {} on demand.",
+                significant(price.spot),
+                significant(price.on_demand)
+            ),
+        ];
+        if replays.iter().any(|replay| is_modelled(replay.policy)) {
+            notes.push(format!(
+                "*: {LABEL}; no measurement of this system on such a profile exists, books of its own."
+            ));
+        }
+        notes
     }
 
     fn share_of_ideal(&self, replay: &Replayed) -> f64 {
@@ -226,8 +330,25 @@ fn fingerprint(trace: &Availability) -> u64 {
     dunlin_spot::fingerprint(&bytes)
 }
 
-/// Four digits that say something.
+/// Four digits that say something; a power of ten where zeros would be many.
 fn significant(value: f64) -> String {
-    let digits = 3 - (value.abs().max(1e-9).log10().floor() as i32).min(3);
-    format!("{value:.*}", digits.max(0) as usize)
+    let power = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    match power {
+        _ if value == 0.0 => "0".into(),
+        -4..=8 => format!("{value:.*}", (3 - power).max(0) as usize),
+        _ => format!("{value:.3e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_digits_of_any_number() {
+        let words = [0.0, 1e-320, 0.01234, 11.5, 555.71, 2324.4, 1e9].map(significant);
+        assert_eq!(words[..1], ["0"]);
+        assert_eq!(words[2..6], ["0.01234", "11.50", "555.7", "2324"]);
+        assert!(words.iter().all(|word| word.len() <= 10), "{words:?}");
+    }
 }
