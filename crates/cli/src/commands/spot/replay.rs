@@ -13,7 +13,7 @@ use dunlin_spot::baseline::LABEL;
 use dunlin_spot::cost::{CostModel, Rules};
 use dunlin_spot::policy::{Notice, POLICIES};
 use dunlin_spot::profile::{MAX_MACHINES, Profile};
-use dunlin_spot::replay::{Replay as Replayed, replay};
+use dunlin_spot::replay::{Replay as Replayed, Supply, replay, replay_with};
 use dunlin_spot::trace::{Availability, ReadOptions};
 use earned::Earned;
 use serde_json::{Value, json};
@@ -46,6 +46,12 @@ pub(crate) struct Replay {
     /// The price list of migration: published, or corrected (every byte charged, transfers beside training, groups made beforehand)
     #[arg(long, default_value = "published")]
     rules: String,
+    /// Machines that are never taken away, beside those of the trace and at their own price
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    on_demand: u32,
+    /// Seconds until a machine that comes can be used
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    boot: f64,
     /// minK: leave out the first loss that goes below K machines (min12 was used for two of the published models)
     #[arg(long)]
     variant: Option<String>,
@@ -74,8 +80,10 @@ impl Replay {
         let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
         let trace = self.availability()?;
         let costs = CostModel::with_rules(&profile, rules).handing_over(notice.hands_over());
-        let one = |word: &str| replay(word, &trace, &costs, notice).map_err(told);
+        let supply = Supply { on_demand: self.on_demand, boot_s: self.boot };
+        let one = |word: &str| replay_with(word, &trace, &costs, notice, supply).map_err(told);
         let replays = words.iter().map(|word| one(word)).collect::<Result<Vec<Replayed>>>()?;
+        let trace = supply.usable(&trace).map_err(told)?;
         let yardsticks = Yardsticks::new(&trace, &costs, &replays)?;
         let earned = Earned::new(&trace, &costs, &replays, notice)?;
         if self.json {
@@ -141,16 +149,25 @@ impl Replay {
     }
 
     /// What was replayed, in three lines.
+    /// What is rented besides the trace's machines, and how long they boot; nothing if nothing was said.
+    fn supply_words(&self) -> String {
+        let stay =
+            if self.on_demand > 0 { format!(" · {} on demand", self.on_demand) } else { String::new() };
+        let boot = if self.boot > 0.0 { format!(" · {} s to boot", self.boot) } else { String::new() };
+        stay + &boot
+    }
+
     fn head(&self, profile: &Profile, trace: &Availability, notice: Notice) -> [String; 3] {
         let hours = trace.intervals.len() as f64 * self.interval / 3600.0;
         [
             format!("{} · {}", profile.name, profile.description),
             format!(
-                "{} · {hours:.1} h in intervals of {} s · {:.2} machines on average, at most {} · notice {} · rules {}",
+                "{} · {hours:.1} h in intervals of {} s · {:.2} machines on average, at most {}{} · notice {} · rules {}",
                 self.trace,
                 self.interval,
                 trace.mean(),
                 trace.highest(),
+                self.supply_words(),
                 notice.word(),
                 self.rules
             ),
@@ -213,6 +230,8 @@ impl Replay {
             "model": profile.name,
             "notice": notice.word(),
             "rules": self.rules,
+            "on_demand": self.on_demand,
+            "boot_seconds": self.boot,
             "intervals": trace.intervals.len(),
             "interval_seconds": self.interval,
             "mean_machines": trace.mean(),
