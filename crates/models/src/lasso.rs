@@ -177,7 +177,8 @@ impl Lasso {
     }
 
     fn hold(&self, block: &Block, params: &Params) -> Result<Held> {
-        let columns = Columns::new(block, &self.scales(params), self.isa);
+        let scales = self.scales(params);
+        let columns = Columns::new(block, &scales, self.isa);
         let (Some(columns), Some(targets)) = (columns, targets(block)) else {
             return Err(Error::Data(format!("lasso: block {} has no rows with targets", block.id)));
         };
@@ -186,7 +187,7 @@ impl Lasso {
         let left =
             |target: f64| if (target - centre).abs() <= 1e-13 * centre.abs() { 0.0 } else { target - centre };
         let target = targets.iter().map(|target| left(f64::from(*target))).collect();
-        Ok(Held { columns, target, all: (0..self.width as u32).collect() })
+        Ok(Held { columns, target, all: (0..self.width as u32).collect(), scales })
     }
 
     /// Writes the coefficients, for columns as they are in the data.
@@ -449,7 +450,9 @@ impl Algorithm for Lasso {
             return turn.take(self, unit, params, progress, held);
         }
         let mut found = Vec::new();
-        single::advance(&self.config, self.isa, held, progress, |at, solved| found.push((at, solved)))?;
+        single::advance(&self.config, self.isa, unit.block, held, progress, |at, solved| {
+            found.push((at, solved))
+        })?;
         self.write(params, progress, &found);
         Ok(())
     }

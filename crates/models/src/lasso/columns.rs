@@ -1,7 +1,7 @@
 //! The rows of a block as columns, centred and scaled: dense ones explicitly, sparse ones by a correction, so that
 //! their zeros stay unstored.
 
-use super::kernel::{Matrix, VECTOR, Vector, add, exact_products, pairs, products};
+use super::kernel::{Matrix, VECTOR, Vector, add, pairs, products};
 use super::problem::Scale;
 use crate::softmax::kernel::{Work, dispatch};
 use dunlin::data::{Block, Contents};
@@ -98,17 +98,6 @@ impl Columns {
                     *out = sum - shifts[column] * vector.sum;
                 }
             }
-        }
-    }
-
-    /// The same in double precision throughout, whatever the layout.
-    pub(super) fn exact_products(&self, which: &[u32], vector: &Residual, out: &mut [f64]) {
-        match &self.layout {
-            Layout::Dense { stride, values } => {
-                let matrix = Matrix { values, stride: *stride };
-                exact_products(self.isa, matrix, which, &vector.exact, out);
-            }
-            Layout::Sparse { .. } => self.products(which, vector, out),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A block of rows with targets: what is in it, whether it will do, and its columns.
 
-use super::columns::Columns;
-use super::problem::Point;
+use super::columns::{Columns, Residual};
+use super::problem::{Point, Scale};
 use super::small::Small;
 use dunlin::data::{Block, Contents};
 use dunlin::{Error, Result};
@@ -17,20 +17,27 @@ pub(super) struct Held {
     pub(super) target: Vec<f64>,
     /// All columns' numbers.
     pub(super) all: Vec<u32>,
+    /// Zero and unit of every column.
+    pub(super) scales: Vec<Scale>,
 }
 
 impl Held {
-    /// x̃ᵀ r of all columns at the coefficients of `small`, and the sums of the residual r. The greatest correlations,
-    /// on which the duality gap hangs, are in double precision.
-    pub(super) fn correlations(&self, small: &Small) -> (Vec<f64>, Point) {
-        let residual = self.columns.residual(&self.target, small.iter());
+    /// x̃ᵀ r of all columns of `block`, whose columns these are, at the coefficients of `small`, and the sums of the residual r.
+    ///
+    /// The residual, the correlations of columns with a coefficient and the greatest ones, on which the duality gap hangs, are of
+    /// the block's own values in double precision: the columns held are rounded once they are centred and scaled, and a gap
+    /// of their own would be that of another problem.
+    pub(super) fn correlations(&self, block: &Block, small: &Small) -> (Vec<f64>, Point) {
+        let residual = Residual::new(self.residual(block, small));
         let mut correlations = vec![0.0; self.all.len()];
         self.columns.products(&self.all, &residual, &mut correlations);
         let most = correlations.iter().fold(0.0f64, |most, c| most.max(c.abs()));
-        let near: Vec<u32> =
+        let mut near: Vec<u32> =
             self.all.iter().copied().filter(|at| correlations[*at as usize].abs() >= NEAR * most).collect();
-        let mut exact = vec![0.0; near.len()];
-        self.columns.exact_products(&near, &residual, &mut exact);
+        near.extend(small.iter().filter(|(_, weight)| *weight != 0.0).map(|(column, _)| column));
+        near.sort_unstable();
+        near.dedup();
+        let exact = self.products(block, &near, &residual.exact);
         near.iter().zip(exact).for_each(|(column, exact)| correlations[*column as usize] = exact);
         let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let point = Point {
@@ -40,6 +47,59 @@ impl Held {
             ..Point::default()
         };
         (correlations, point)
+    }
+
+    /// `target` − Σ w (x − centre) factor, from the block's values.
+    fn residual(&self, block: &Block, small: &Small) -> Vec<f64> {
+        let mut left = self.target.clone();
+        let weights = small.iter().filter(|(_, weight)| *weight != 0.0);
+        let weights: Vec<(u32, f64)> =
+            weights.map(|(column, weight)| (column, weight * self.scales[column as usize].factor)).collect();
+        let shift: f64 = weights.iter().map(|(column, a)| a * self.scales[*column as usize].centre).sum();
+        match &block.contents {
+            Contents::Dense(rows) => {
+                for (left, row) in left.iter_mut().zip(rows.values.chunks_exact(rows.width.max(1))) {
+                    let sum: f64 =
+                        weights.iter().map(|(column, a)| a * f64::from(row[*column as usize])).sum();
+                    *left -= sum - shift;
+                }
+            }
+            Contents::Sparse(_) => {
+                let mut of_column = vec![0.0; self.scales.len()];
+                weights.iter().for_each(|(column, a)| of_column[*column as usize] = *a);
+                left.iter_mut().for_each(|left| *left += shift);
+                each_value(block, |row, column, value| left[row] -= of_column[column] * value);
+            }
+            _ => {}
+        }
+        left
+    }
+
+    /// Σ (x − centre) factor v of the columns `which`, from the block's values.
+    fn products(&self, block: &Block, which: &[u32], vector: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; which.len()];
+        match &block.contents {
+            Contents::Dense(rows) => {
+                for (v, row) in vector.iter().zip(rows.values.chunks_exact(rows.width.max(1))) {
+                    for (sum, column) in sums.iter_mut().zip(which) {
+                        *sum += v * f64::from(row[*column as usize]);
+                    }
+                }
+            }
+            Contents::Sparse(_) => {
+                let mut of_column = vec![usize::MAX; self.scales.len()];
+                which.iter().enumerate().for_each(|(place, column)| of_column[*column as usize] = place);
+                each_value(block, |row, column, value| {
+                    if let Some(sum) = sums.get_mut(of_column[column]) {
+                        *sum += vector[row] * value;
+                    }
+                });
+            }
+            _ => {}
+        }
+        let total: f64 = vector.iter().sum();
+        let scales = which.iter().map(|column| self.scales[*column as usize]);
+        sums.into_iter().zip(scales).map(|(sum, scale)| (sum - scale.centre * total) * scale.factor).collect()
     }
 }
 

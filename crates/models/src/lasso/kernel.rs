@@ -106,22 +106,6 @@ pub(super) fn products(isa: Isa, matrix: Matrix, which: &[u32], vector: &[f32], 
     dispatch(isa, Products(matrix, which, vector, out));
 }
 
-/// out[k] = column `which[k]` · vector, in double precision; columns may be padded beyond the vector's end.
-pub(super) fn exact_products(isa: Isa, matrix: Matrix, which: &[u32], vector: &[f64], out: &mut [f64]) {
-    struct Products<'a>(Matrix<'a>, &'a [u32], &'a [f64], &'a mut [f64]);
-    impl Work for Products<'_> {
-        type Out = ();
-        #[inline(always)]
-        fn run(self) {
-            let Products(matrix, which, vector, out) = self;
-            for (which, out) in which.iter().zip(out) {
-                *out = mixed(vector, &matrix.column(*which)[..vector.len()]);
-            }
-        }
-    }
-    dispatch(isa, Products(matrix, which, vector, out));
-}
-
 /// Gives `out(i, j, product)` for all columns i of `which` and j from `first` on, where i ≤ j.
 ///
 /// A block of the new columns stays in the near cache while all columns pass by it, [`CHUNK`] rows at a time.
@@ -240,13 +224,9 @@ mod tests {
             let close = |found: f64, wanted: f64| (found - wanted).abs() < 1e-6 * rows as f64;
             let mut all: Vec<Vec<f64>> = Vec::new();
             for isa in Isa::available() {
-                let (mut rough, mut exact) = (vec![0.0; count], vec![0.0; count]);
+                let mut rough = vec![0.0; count];
                 products(isa, matrix, &which, &short, &mut rough);
-                exact_products(isa, matrix, &which, &vector, &mut exact);
-                for at in 0..count {
-                    assert!(close(rough[at], product(at, &vector)));
-                    assert!((exact[at] - product(at, &vector)).abs() < 1e-12 * rows as f64);
-                }
+                assert!((0..count).all(|at| close(rough[at], product(at, &vector))));
                 let first = count / 3;
                 let mut found = vec![f64::NAN; count * count];
                 pairs(isa, matrix, &which, first, |i, j, product| found[i * count + j] = product);
@@ -258,7 +238,7 @@ mod tests {
                     assert!(!is_asked || close(found, product(i, &right)), "{i}, {j} of {count}");
                 }
                 found.retain(|product| !product.is_nan());
-                all.push([rough, exact, found].concat());
+                all.push([rough, found].concat());
             }
             assert!(all.iter().all(|found| *found == all[0]), "levels differ at {count} x {rows}");
         }

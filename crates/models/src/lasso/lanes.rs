@@ -49,7 +49,7 @@ impl Turn {
         self.summed = !self.summed;
         if self.summed {
             self.solve(model, unit, params, progress);
-            self.sum_up(params, progress, held);
+            self.sum_up(unit, params, progress, held);
             return Ok(());
         }
         self.judge(model, unit, params, progress, held)
@@ -73,8 +73,8 @@ impl Turn {
         progress.improve(model.isa, penalty, &self.correlations, new > 0);
     }
 
-    fn sum_up(&self, params: &mut Params, progress: &Progress, held: &Held) {
-        let (correlations, point) = held.correlations(&progress.small);
+    fn sum_up(&self, unit: &Unit, params: &mut Params, progress: &Progress, held: &Held) {
+        let (correlations, point) = held.correlations(unit.block, &progress.small);
         let mut table = params.table_mut::<f64>(CORRELATIONS);
         table.flat_mut().iter_mut().zip(&correlations).for_each(|(sum, own)| *sum += own);
         let mut state = params.table_mut::<f64>(STATE);
