@@ -214,13 +214,16 @@ fn handing_over_costs_no_more() {
                 for &to in profile.layouts().iter().step_by(2) {
                     let step = Step { machines: 32, lost: 3, from, to };
                     let (before, after) = (plain.expected_ms(step), handed.expected_ms(step));
-                    // The whole old layout makes more steps than what is left of it: more gradients are sent after the state.
-                    let slack = if rules == Rules::Corrected { 0.15 * before + 1.0 } else { 1e-6 };
+                    let slack = 1e-6;
                     assert!(after <= before + slack, "{from} to {to}: {after}, without {before}");
                     cheaper += usize::from(after < before - 1.0);
                 }
             }
-            assert!(cheaper > 0, "{} {}", profile.name, rules.word());
+            // By published rules only two stages without survivor make a difference, and three victims cannot empty two stages
+            // of two machines.
+            let can_gain =
+                rules == Rules::Corrected || profile.layouts().iter().any(|layout| layout.pipelines == 1);
+            assert!(cheaper > 0 || !can_gain, "{} {}", profile.name, rules.word());
         }
     }
 }

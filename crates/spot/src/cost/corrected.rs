@@ -109,8 +109,20 @@ impl CostModel {
         wanted.map(mean).collect()
     }
 
-    /// The price if these machines survive.
+    /// The price if these machines survive. With a notice a machine hands over only if that costs less.
     fn case(&self, case: &Case, from: Layout, to: Layout) -> Price {
+        let alone = self.case_with(false, case, from, to);
+        if !self.hands_over {
+            return alone;
+        }
+        let handed = self.case_with(true, case, from, to);
+        Price {
+            ready_ms: alone.ready_ms.min(handed.ready_ms),
+            waiting_ms: alone.waiting_ms.min(handed.waiting_ms),
+        }
+    }
+
+    fn case_with(&self, hands_over: bool, case: &Case, from: Layout, to: Layout) -> Price {
         let always = |ms: f64| Price { ready_ms: ms, waiting_ms: ms };
         if to.is_idle() || (to == from && case.hit == 0) {
             return always(0.0);
@@ -119,19 +131,29 @@ impl CostModel {
         if from.stages == to.stages && to.pipelines <= left {
             return always(self.intra_stage_ms(to));
         }
-        let moved = self.moved(case, from, to);
+        let moved = self.moved(hands_over, case, from, to);
         let costs = &self.profile.costs;
-        let price = |wait_ms: f64| self.moving_ms(case.hit, left, wait_ms, &moved, from, to);
+        let price = |wait_ms: f64| self.moving_ms(hands_over, case.hit, left, wait_ms, &moved, from, to);
         Price { ready_ms: price(0.0), waiting_ms: price(costs.rendezvous_ms + costs.extra_add_ms) }
     }
 
     /// The price if `moved` moves after `wait_ms`, of a layout that has lost `hit` machines and has `left` whole pipelines.
-    fn moving_ms(&self, hit: u32, left: u32, wait_ms: f64, moved: &Moved, from: Layout, to: Layout) -> f64 {
+    #[expect(clippy::too_many_arguments, reason = "what one change is made of")]
+    fn moving_ms(
+        &self,
+        hands_over: bool,
+        hit: u32,
+        left: u32,
+        wait_ms: f64,
+        moved: &Moved,
+        from: Layout,
+        to: Layout,
+    ) -> f64 {
         let pause = self.intra_stage_ms(to);
         let build = self.profile.costs.build_ms(to.stages);
         let transfer = self.transfer_ms(moved);
         let stopped = wait_ms + build + transfer + pause;
-        let in_time = self.hands_over && wait_ms + build + transfer / LINK_SHARE <= HAND_OVER_MS;
+        let in_time = hands_over && wait_ms + build + transfer / LINK_SHARE <= HAND_OVER_MS;
         let (pipelines, paired) = match hit {
             0 => (left, 0.0),
             _ if in_time => (from.pipelines, 0.0),
@@ -153,11 +175,11 @@ impl CostModel {
     }
 
     /// What moves if roles are given as they should be; all of it if nothing is held.
-    fn moved(&self, case: &Case, from: Layout, to: Layout) -> Moved {
+    fn moved(&self, hands_over: bool, case: &Case, from: Layout, to: Layout) -> Moved {
         let ends = |layout: Layout| self.stages.get(&layout.stages).map_or(&[][..], |stages| &stages.ends);
         let old = ends(from);
         let survivors = if old.is_empty() { &[] } else { case.survivors.as_slice() };
-        let handing = if self.hands_over { from.pipelines } else { 0 };
+        let handing = if hands_over { from.pipelines } else { 0 };
         roles::moved(old, survivors, handing, ends(to), to.pipelines)
     }
 

@@ -22,9 +22,9 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dunlin spot replay p3trace.csv --model gpt-1.5b
-  dunlin spot replay p3trace.csv --model bert --policies parcae,dunlin --notice at-event --json
-  dunlin spot replay p3trace.csv --model gpt-6.7b --html replay.html
+  dunlin spot replay sample:p3 --model gpt-1.5b
+  dunlin spot replay sample:p3 --model bert --policies parcae,dunlin --notice at-event --json
+  dunlin spot replay sample:p3 --model gpt-6.7b --html replay.html
 
 What a policy sees of the minute it decides for: none (the machines of the minute before), at-event (this minute's too), 25s (and
 a machine that goes hands its state over), 120s (and the next minute's). `ideal` and `reactive` always see this minute's.")]

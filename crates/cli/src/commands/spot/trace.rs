@@ -26,10 +26,10 @@ const FORECASTS: usize = 3000;
 `date,time,count`, or a JSON series; which one is found out.
 
 Examples:
-  dunlin spot trace p3trace.csv
-  dunlin spot trace p3trace.csv --forecasts --html trace.html
-  dunlin spot trace p3trace.csv --segment 330..390 --json
-  dunlin spot trace --generate bootstrap --fit p3trace.csv --seed 7 > new.csv"
+  dunlin spot trace sample:p3
+  dunlin spot trace sample:p3 --forecasts --html trace.html
+  dunlin spot trace sample:p3 --segment 330..390 --json
+  dunlin spot trace --generate bootstrap --fit sample:p3 --seed 7 > new.csv"
 )]
 pub(crate) struct TraceCommand {
     /// The trace, or - for standard input
