@@ -77,7 +77,7 @@ pub(crate) fn open(source: &str) -> Result<Box<dyn BufRead>> {
 /// Reads the trace in the file `source`, or from standard input for `-`.
 ///
 /// # Errors
-/// Those of [`open`] and [`read`].
+/// Those of [`open`] and [`read()`].
 pub(crate) fn read_trace(source: &str, options: &ReadOptions) -> Result<Source> {
     let name = if source == "-" { "standard input" } else { source };
     read(open(source)?, name, options).map_err(told)
