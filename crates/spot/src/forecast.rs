@@ -184,12 +184,5 @@ impl Kind {
     }
 }
 
-/// The forecaster of that name with the usual settings, for a model that needs `fewest` machines; none if there is no
-/// such.
-pub fn named(name: &str, fewest: u32) -> Option<Box<dyn Forecaster>> {
-    let kind = FORECASTERS.iter().find(|kind| kind.name == name)?;
-    Some((kind.make)(&Settings { lowest: fewest, ..Settings::default() }))
-}
-
 #[cfg(test)]
 mod tests;

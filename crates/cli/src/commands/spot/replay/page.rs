@@ -3,7 +3,7 @@
 use super::HEAD;
 use crate::commands::show::html::{Curve, Page};
 use crate::commands::show::svg;
-use dunlin_spot::forecast::{distributions, named};
+use dunlin_spot::forecast::{Kind, Settings, distributions};
 use dunlin_spot::policy::POLICIES;
 use dunlin_spot::replay::{Replay, Turn};
 use dunlin_spot::trace::Availability;
@@ -84,7 +84,10 @@ fn hours(page: &mut Page, replays: &[Replay]) {
 fn bands(shown: &Shown<'_>) -> Vec<Curve> {
     const ENDS: [(&str, f64); 4] = [("5 %", 0.05), ("25 %", 0.25), ("75 %", 0.75), ("95 %", 0.95)];
     let mut curves = vec![shown.machines()];
-    let Some(mut forecaster) = named("hazard", shown.fewest) else { return curves };
+    let settings = Settings { lowest: shown.fewest, ..Settings::default() };
+    let Ok(mut forecaster) = Kind::named("hazard").and_then(|kind| kind.make(&settings)) else {
+        return curves;
+    };
     let mut ends: [Vec<(f64, f64, f64)>; 4] = Default::default();
     let every = shown.trace.intervals.len().div_ceil(BAND_POINTS).max(1);
     for (at, interval) in shown.trace.intervals.iter().enumerate() {
