@@ -9,13 +9,16 @@
 //! narrow8  all numbers, as integers of -128..=127, one byte each
 //! narrow16 all numbers, as integers of -32768..=32767, two bytes each
 //! ```
-//! On their way, dense numbers, rows and pairs of f32 may have 16 bits each (`packed.rs`).
+//! On their way, dense numbers, rows and pairs of f32 may have 16 bits each (`packed.rs`); row blocks of counts are
+//! written down like this too (`counts.rs`).
 //! Every piece starts at a multiple of 8 bytes. The choice changes bytes, never values.
 
+mod counts;
 mod packed;
 mod sum;
 mod writer;
 
+pub use counts::{pack_counts, unpack_counts};
 pub use sum::{add_neighbours, add_up};
 pub use writer::Writer;
 

@@ -4,7 +4,8 @@
 //! At sub-step s lane l has row block (m·l + s) mod R and works on its entries of these columns; then the block goes
 //! to lane l − 1, which needs it at sub-step s + m. So every (data block, row block) pair is visited once an epoch of R
 //! sub-steps, no row is ever in two places, nothing is copied, and m − 1 blocks per lane are on their way while one is
-//! worked on. Between ranks that share memory a block moves as a pointer, else as one frame.
+//! worked on. Between ranks that share memory a block moves as a pointer, else as one frame, counts in their
+//! smallest form.
 //!
 //! Tables on the example axis stay with their lane. The others (`Whole`) are *merged*: each lane has a view of its own
 //! for a lap of R sub-steps, after which the updates of all lanes are added along the lane tree. Only they make lanes
@@ -14,13 +15,13 @@
 
 mod arrivals;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
-use crate::codec::{Entry, Part, add_neighbours};
+use crate::codec::{Entry, Part, add_neighbours, pack_counts};
 use crate::hosting::Hosting;
-use crate::table::{Axis, Params, Storage, TableSpec};
+use crate::table::{Axis, Params, Storage, TableSpec, Type};
 use crate::update::{Afterwards, Geometry};
 use crate::{Error, Result, Sums};
 use dunlin_comm::collective::Node;
@@ -54,15 +55,23 @@ pub fn rotates(axis: Axis) -> bool {
     matches!(axis, Axis::Feature | Axis::Output)
 }
 
-/// What ranks tell each other.
+/// Rows on their way to another rank: between ranks that share memory as a pointer, else in as few bytes as they need.
+pub(super) fn outgoing(comm: &Comm, element: Type, numbers: Arc<Buffer>) -> Part {
+    match comm.shares_memory() {
+        true => Part { entries: Vec::new(), body: numbers },
+        false => pack_counts(element, numbers),
+    }
+}
+
+/// What ranks tell each other. Rows without entries are written as they are ([`unpack_counts`](crate::codec::unpack_counts)).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Packet {
     /// A row block of `table` for the visit of `lane` at `clock`.
-    Visit { lane: u32, clock: u64, table: u16 },
+    Visit { lane: u32, clock: u64, table: u16, entries: Vec<Entry> },
     /// The updates of merged tables by `lanes` in `lap`.
     Merge { lap: u64, lanes: Node, entries: Vec<Entry> },
     /// A copy of a row block of `table` as it is after `clock` clocks.
-    Copy { clock: u64, table: u16, row_block: u32 },
+    Copy { clock: u64, table: u16, row_block: u32, entries: Vec<Entry> },
 }
 
 /// What a lane has of a merged table during a lap.
@@ -264,10 +273,10 @@ impl Rotation {
                 self.hold(next, clock, place, values);
                 continue;
             }
-            let body = values.into_buffer();
+            let Part { entries, body } = outgoing(comm, replica.spec.element, values.into_buffer().into());
             self.report.update_bytes.iter_mut().for_each(|bytes| *bytes += body.len() as u64);
-            let head = Packet::Visit { lane: next as u32, clock, table: table as u16 };
-            comm.send(self.hosting.owner(next), ROTATION, Message::new(&head, body))?;
+            let head = Packet::Visit { lane: next as u32, clock, table: table as u16, entries };
+            comm.send(self.hosting.owner(next), ROTATION, Message::shared(&head, body))?;
         }
         Ok(())
     }
@@ -345,13 +354,18 @@ impl Rotation {
         for (lane, visit) in self.due(clock) {
             let row_block = self.row_block(lane, visit);
             for (place, values) in self.held.get(&(lane, visit)).into_iter().flatten().enumerate() {
-                let body = Arc::new(Buffer::from(values.as_ref().map(Storage::bytes).unwrap_or_default()));
+                let Some(values) = values else { continue };
+                let numbers = Arc::new(Buffer::from(values.bytes()));
+                self.copies.push((clock, place, row_block, numbers.clone()));
+                if workers.is_empty() {
+                    continue;
+                }
+                let Part { entries, body } = outgoing(comm, values.element(), numbers);
                 let (table, row_block) = (self.rotating[place] as u16, row_block as u32);
-                let head = Packet::Copy { clock, table, row_block };
+                let head = Packet::Copy { clock, table, row_block, entries };
                 for worker in workers {
                     comm.send(*worker, ROTATION, Message::shared(&head, body.clone()))?;
                 }
-                self.copies.push((clock, place, row_block as usize, body));
             }
         }
         Ok(())

@@ -22,10 +22,10 @@ pub mod order;
 mod tests;
 mod token;
 
-use super::rotation::rotates;
+use super::rotation::{outgoing, rotates};
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
-use crate::codec::Entry;
+use crate::codec::{Entry, Part};
 use crate::hosting::Hosting;
 use crate::run::Run;
 use crate::serial::share;
@@ -58,11 +58,11 @@ pub fn tokens_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
 enum Packet {
     /// The rows of some tokens in one of the rotating tables, those of the first table first; and how many tokens wait
     /// at each of the sender's lanes.
-    Visit { place: u16, tokens: Vec<Head>, waiting: Vec<u32> },
+    Visit { place: u16, tokens: Vec<Head>, waiting: Vec<u32>, entries: Vec<Entry> },
     /// The updates of merged tables by `lanes` in `lap`.
     Merge { lap: u64, lanes: Node, entries: Vec<Entry> },
     /// A copy of a token's rows in a rotating table, as they are before `lap`.
-    Copy { lap: u64, token: u32, place: u16 },
+    Copy { lap: u64, token: u32, place: u16, entries: Vec<Entry> },
 }
 
 /// Tokens from another rank of which the rows of some tables are there.
@@ -314,9 +314,10 @@ impl Tokens {
                 continue;
             }
             for (place, values) in token.values.iter().enumerate() {
-                let head = Packet::Copy { lap, token: *number, place: place as u16 };
                 let others: Vec<usize> = self.others(comm.rank()).collect();
-                let body = Arc::new(Buffer::from(if others.is_empty() { &[] } else { values.bytes() }));
+                let numbers = Buffer::from(if others.is_empty() { &[] } else { values.bytes() });
+                let Part { entries, body } = outgoing(comm, values.element(), numbers.into());
+                let head = Packet::Copy { lap, token: *number, place: place as u16, entries };
                 for worker in others {
                     comm.send(worker, ROTATION, Message::shared(&head, body.clone()))?;
                 }

@@ -148,6 +148,15 @@ impl Storage {
         }
     }
 
+    /// The type of the elements.
+    pub fn element(&self) -> Type {
+        match self {
+            Storage::F32(_) => Type::F32,
+            Storage::F64(_) => Type::F64,
+            Storage::I32(_) => Type::I32,
+        }
+    }
+
     /// The memory of the elements, to read.
     pub fn bytes(&self) -> &[u8] {
         match self {

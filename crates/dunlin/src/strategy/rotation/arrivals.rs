@@ -7,10 +7,10 @@
 
 use super::{Packet, Rotation};
 use crate::Result;
-use crate::codec::{Entry, Part};
+use crate::codec::{Entry, Part, unpack_counts};
 use crate::table::{Params, Storage};
-use dunlin_comm::Message;
 use dunlin_comm::collective::{Folder, Node};
+use dunlin_comm::{Buffer, Message};
 use std::sync::Arc;
 
 impl Rotation {
@@ -20,24 +20,31 @@ impl Rotation {
     /// [`dunlin_comm::Error::BadMessage`] for what nobody could have sent in this run.
     pub(super) fn take_in(&mut self, mut message: Message, params: &mut Params) -> Result<()> {
         match message.head()? {
-            Packet::Visit { lane, clock, table } => self.take_visit(message, lane as usize, clock, table)?,
+            Packet::Visit { lane, clock, table, entries } => {
+                self.take_visit(message, lane as usize, clock, (table, entries))?;
+            }
             Packet::Merge { lap, lanes, entries } => self.take_merge(&mut message, lap, lanes, entries)?,
-            Packet::Copy { clock, table, row_block } => {
-                self.take_copy(message, clock, table, row_block as usize)?;
+            Packet::Copy { clock, table, row_block, entries } => {
+                self.take_copy(message, clock, row_block as usize, (table, entries))?;
             }
         }
         self.merge(params);
         Ok(())
     }
 
-    fn take_visit(&mut self, mut message: Message, lane: usize, clock: u64, table: u16) -> Result<()> {
+    fn take_visit(
+        &mut self,
+        mut message: Message,
+        lane: usize,
+        clock: u64,
+        (table, entries): (u16, Vec<Entry>),
+    ) -> Result<()> {
         let Some(place) = self.expected_visit(message.from, lane, clock, table) else {
             let what = format!("rows of table {table} for lane {lane} at clock {clock}, where none can come");
             return Err(message.bad(what).into());
         };
-        self.check_length(&message, place, self.row_block(lane, clock))?;
+        let body = self.numbers(&mut message, entries, place, self.row_block(lane, clock))?;
         let element = self.geometry[usize::from(table)].element;
-        let body = std::mem::take(&mut message.body);
         self.hold(lane, clock, place, Storage::from_buffer(element, Arc::unwrap_or_clone(body)));
         Ok(())
     }
@@ -87,16 +94,22 @@ impl Rotation {
         folder.into_parts().into_iter().map(|(node, ())| node).collect()
     }
 
-    fn take_copy(&mut self, mut message: Message, clock: u64, table: u16, row_block: usize) -> Result<()> {
+    fn take_copy(
+        &mut self,
+        mut message: Message,
+        clock: u64,
+        row_block: usize,
+        (table, entries): (u16, Vec<Entry>),
+    ) -> Result<()> {
         let Some(place) = self.expected_copy(message.from, clock, table, row_block) else {
             let what = format!(
                 "a copy of row block {row_block} of table {table} at clock {clock}, where none can come"
             );
             return Err(message.bad(what).into());
         };
-        self.check_length(&message, place, row_block)?;
+        let body = self.numbers(&mut message, entries, place, row_block)?;
         self.copies.retain(|copy| copy.0 == clock); // older ones nobody has asked for
-        self.copies.push((clock, place, row_block, std::mem::take(&mut message.body)));
+        self.copies.push((clock, place, row_block, body));
         Ok(())
     }
 
@@ -119,15 +132,16 @@ impl Rotation {
         self.rotating.iter().position(|rotating| *rotating == usize::from(table))
     }
 
-    fn check_length(&self, message: &Message, place: usize, row_block: usize) -> Result<()> {
-        let (table, given) = (&self.geometry[self.rotating[place]], message.body.len());
-        let wanted = self.row_blocks[row_block].len() * table.stride * table.element.bytes();
-        match given == wanted {
-            true => Ok(()),
-            false => {
-                let what = format!("row block {row_block} in {given} bytes; it has {wanted}");
-                Err(message.bad(what).into())
-            }
-        }
+    /// The numbers of a row block of the table at `place`, if `message` has them all and nothing else.
+    fn numbers(
+        &self,
+        message: &mut Message,
+        entries: Vec<Entry>,
+        place: usize,
+        row_block: usize,
+    ) -> Result<Arc<Buffer>> {
+        let table = &self.geometry[self.rotating[place]];
+        let bytes = self.row_blocks[row_block].len() * table.stride * table.element.bytes();
+        unpack_counts(message, entries, table.element, bytes, &format!("row block {row_block}"))
     }
 }

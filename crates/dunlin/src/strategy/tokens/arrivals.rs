@@ -10,7 +10,7 @@
 use super::token::{Head, Token};
 use super::{Coming, Packet, Tokens};
 use crate::Result;
-use crate::codec::{Entry, Part};
+use crate::codec::{Entry, Part, unpack_counts};
 use crate::table::{Params, Storage};
 use dunlin_comm::collective::{Folder, Node};
 use dunlin_comm::{Buffer, Message};
@@ -23,12 +23,12 @@ impl Tokens {
     /// [`dunlin_comm::Error::BadMessage`] for what nobody could have sent in this run.
     pub(super) fn take_in(&mut self, mut message: Message, params: &mut Params) -> Result<()> {
         match message.head()? {
-            Packet::Visit { place, tokens, waiting } => {
-                self.take_visit(&mut message, usize::from(place), tokens, &waiting)
+            Packet::Visit { place, tokens, waiting, entries } => {
+                self.take_visit(&mut message, usize::from(place), (tokens, entries), &waiting)
             }
             Packet::Merge { lap, lanes, entries } => self.take_merge(&mut message, lap, lanes, entries),
-            Packet::Copy { lap, token, place } => {
-                self.take_copy(&mut message, lap, token, usize::from(place))
+            Packet::Copy { lap, token, place, entries } => {
+                self.take_copy(&mut message, lap, token, (usize::from(place), entries))
             }
         }?;
         self.merged.merge(params, &self.geometry);
@@ -39,7 +39,7 @@ impl Tokens {
         &mut self,
         message: &mut Message,
         place: usize,
-        heads: Vec<Head>,
+        (heads, entries): (Vec<Head>, Vec<Entry>),
         waiting: &[u32],
     ) -> Result<()> {
         let from = message.from;
@@ -62,7 +62,7 @@ impl Tokens {
                 }
             }
         }
-        let rows = self.split(message, place, &heads)?;
+        let rows = self.split(message, place, &heads, entries)?;
         let mut coming = self.coming.remove(&from).unwrap_or_else(|| Coming::new(heads));
         coming.tokens.iter_mut().zip(rows).for_each(|(values, rows)| values.push(rows));
         if coming.places() < self.rotating.len() {
@@ -107,20 +107,20 @@ impl Tokens {
     }
 
     /// The rows of table `place` of each token of a message.
-    fn split(&self, message: &mut Message, place: usize, heads: &[Head]) -> Result<Vec<Storage>> {
+    fn split(
+        &self,
+        message: &mut Message,
+        place: usize,
+        heads: &[Head],
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Storage>> {
         let table = &self.geometry[self.rotating[place]];
         let bytes =
             |head: &Head| self.row_blocks[head.token as usize].len() * table.stride * table.element.bytes();
         let wanted = heads.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head));
-        if message.body.len() != wanted {
-            let (given, tokens) = (message.body.len(), heads.len());
-            let first = heads.first().map_or(0, |head| head.token);
-            let what = format!(
-                "{given} bytes of {tokens} tokens, row block {first} the first of them; they have {wanted}"
-            );
-            return Err(message.bad(what).into());
-        }
-        let body = std::mem::take(&mut message.body);
+        let first = heads.first().map_or(0, |head| head.token);
+        let what = format!("row block {first}, the first of {} tokens,", heads.len());
+        let body = unpack_counts(message, entries, table.element, wanted, &what)?;
         if heads.len() == 1 {
             return Ok(vec![Storage::from_buffer(table.element, Arc::unwrap_or_clone(body))]);
         }
@@ -169,7 +169,13 @@ impl Tokens {
         folder.into_parts().into_iter().map(|(node, ())| node).collect()
     }
 
-    fn take_copy(&mut self, message: &mut Message, lap: u64, token: u32, place: usize) -> Result<()> {
+    fn take_copy(
+        &mut self,
+        message: &mut Message,
+        lap: u64,
+        token: u32,
+        (place, entries): (usize, Vec<Entry>),
+    ) -> Result<()> {
         let first = self.tracks.iter().map(|track| track.lap).min().unwrap_or(0);
         let is_now = lap > self.drained && lap.checked_sub(first).is_some_and(|ahead| ahead <= 1);
         let is_there = self.copies.contains_key(&(token, place)) && self.copies_lap == lap
@@ -181,16 +187,13 @@ impl Tokens {
         }
         let table = &self.geometry[self.rotating[place]];
         let wanted = self.row_blocks[token as usize].len() * table.stride * table.element.bytes();
-        if message.body.len() != wanted {
-            let given = message.body.len();
-            let what = format!("a copy of row block {token} in {given} bytes; it has {wanted}");
-            return Err(message.bad(what).into());
-        }
+        let what = format!("a copy of row block {token}");
+        let body = unpack_counts(message, entries, table.element, wanted, &what)?;
         if self.copies_lap != lap {
             self.copies.clear(); // older ones nobody has asked for
             self.copies_lap = lap;
         }
-        self.copies.insert((token, place), std::mem::take(&mut message.body));
+        self.copies.insert((token, place), body);
         Ok(())
     }
 }

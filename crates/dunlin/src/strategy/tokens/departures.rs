@@ -4,7 +4,9 @@ use super::token::{Head, Token};
 use super::{Packet, Tokens};
 use crate::Result;
 use crate::channel::ROTATION;
+use crate::codec::Part;
 use crate::rng::stream;
+use crate::strategy::rotation::outgoing;
 use crate::table::Storage;
 use dunlin_comm::{Buffer, Comm, Message};
 use std::time::Duration;
@@ -115,9 +117,12 @@ impl Tokens {
                     all
                 }),
             };
+            let element = self.geometry[self.rotating[place]].element;
+            let Part { entries, body } = outgoing(comm, element, body.into());
             self.report.update_bytes.iter_mut().for_each(|bytes| *bytes += body.len() as u64);
-            let head = Packet::Visit { place: place as u16, tokens: heads.clone(), waiting: waiting.clone() };
-            comm.send(worker, ROTATION, Message::new(&head, body))?;
+            let (tokens, waiting) = (heads.clone(), waiting.clone());
+            let head = Packet::Visit { place: place as u16, tokens, waiting, entries };
+            comm.send(worker, ROTATION, Message::shared(&head, body))?;
         }
         Ok(())
     }
@@ -125,10 +130,6 @@ impl Tokens {
 
 fn take_rows(token: &mut Token, place: usize) -> Option<Buffer> {
     let values = token.values.get_mut(place)?;
-    let element = match values {
-        Storage::F32(_) => crate::table::Type::F32,
-        Storage::F64(_) => crate::table::Type::F64,
-        Storage::I32(_) => crate::table::Type::I32,
-    };
-    Some(std::mem::replace(values, Storage::zeroed(element, 0)).into_buffer())
+    let empty = Storage::zeroed(values.element(), 0);
+    Some(std::mem::replace(values, empty).into_buffer())
 }

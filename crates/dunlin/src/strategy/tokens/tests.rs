@@ -4,6 +4,7 @@
 use super::token::Set;
 use super::*;
 use crate::rng::{Stream, stream};
+use crate::strategy::rotation::tests::some_counts;
 use crate::table::{Axis, Replica, Type};
 
 const ROWS: usize = 37;
@@ -69,7 +70,8 @@ fn visit(place: u16, heads: &[(u32, u32, u64, &[usize])], waiting: usize) -> Pac
         lap: *lap,
         visited: set(4, lanes),
     };
-    Packet::Visit { place, tokens: heads.iter().map(head).collect(), waiting: vec![0; waiting] }
+    let tokens = heads.iter().map(head).collect();
+    Packet::Visit { place, tokens, waiting: vec![0; waiting], entries: Vec::new() }
 }
 
 /// Two workers with two lanes each: rank 0 has the lanes 0 and 1 and at first the tokens 0 to 5 of twelve.
@@ -101,7 +103,7 @@ fn only_a_token_that_can_be_on_its_way_is_taken() {
             bytes[1][7],
             "rows of rotating table 1 where those of table 0 come",
         ),
-        (visit(0, &[(7, 1, 5, &[2])], 2), bytes[0][7] - 1, "row block 7 the first of them; they have"),
+        (visit(0, &[(7, 1, 5, &[2])], 2), bytes[0][7] - 1, "row block 7, the first of 1 tokens, in"),
     ];
     for (head, bytes, wanted) in refused {
         let text = told(&head, bytes);
@@ -130,7 +132,7 @@ fn only_copies_and_merges_of_the_lap_that_ends_are_taken() {
     tokens.whole = false;
     let bytes = body_bytes(&tokens, 0, 9);
     let mut told = |head: &Packet, bytes: usize| answer(&mut tokens, &mut params, 1, head, bytes);
-    let copy = |lap, token| Packet::Copy { lap, token, place: 0 };
+    let copy = |lap, token| Packet::Copy { lap, token, place: 0, entries: Vec::new() };
     for (lap, token) in [(5, 9), (7, 9), (6, 12)] {
         let text = told(&copy(lap, token), bytes);
         assert!(
@@ -155,7 +157,7 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
     let place = if rng.below(8) == 0 { rng.next() as u16 } else { rng.below(2) as u16 };
     let count = tokens.row_blocks.len();
     let number = |rng: &mut Stream| rng.below(count + 1) as u32;
-    let packet = match rng.below(3) {
+    let mut packet = match rng.below(3) {
         0 => {
             let head = |rng: &mut Stream| {
                 let visited: Vec<usize> = (0..tokens.lanes).filter(|_| rng.below(3) == 0).collect();
@@ -163,9 +165,10 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
                 Head { token: number(rng), lane, lap, visited: set(tokens.lanes, &visited) }
             };
             let heads = (0..1 + rng.below(2)).map(|_| head(rng)).collect();
-            Packet::Visit { place, tokens: heads, waiting: vec![rng.next() as u32; 1 + rng.below(3)] }
+            let waiting = vec![rng.next() as u32; 1 + rng.below(3)];
+            Packet::Visit { place, tokens: heads, waiting, entries: Vec::new() }
         }
-        1 => Packet::Copy { lap, token: number(rng), place },
+        1 => Packet::Copy { lap, token: number(rng), place, entries: Vec::new() },
         _ => {
             let start = rng.below(6) as u32;
             Packet::Merge {
@@ -184,7 +187,14 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
         Packet::Copy { token, .. } => bytes(*token),
         Packet::Merge { .. } => 0,
     };
-    let mut message = Message::new(&packet, Buffer::zeroed(length));
+    let part = match place == 1 || rng.below(20) == 0 {
+        true => some_counts(rng, length),
+        false => Part { entries: Vec::new(), body: Buffer::zeroed(length).into() },
+    };
+    if let Packet::Visit { entries, .. } | Packet::Copy { entries, .. } = &mut packet {
+        *entries = part.entries;
+    }
+    let mut message = Message::shared(&packet, part.body);
     if rng.below(10) == 0 {
         message.head = (0..rng.below(20)).map(|_| rng.next() as u8).collect();
     }
@@ -212,11 +222,11 @@ fn whatever_is_sent_is_refused_by_name_or_takes_no_more_than_two_copies_of_the_t
             let sent = message.head::<Packet>();
             match tokens.take_in(message, &mut params) {
                 Ok(()) => {
-                    if let Ok(Packet::Visit { place: 0, tokens: heads, waiting }) = sent {
+                    if let Ok(Packet::Visit { place: 0, tokens: heads, waiting, .. }) = sent {
                         let bytes = |head: &Head| body_bytes(&tokens, 1, head.token as usize);
                         let length =
                             heads.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head));
-                        let rest = Packet::Visit { place: 1, tokens: heads, waiting };
+                        let rest = Packet::Visit { place: 1, tokens: heads, waiting, entries: Vec::new() };
                         assert_eq!(answer(&mut tokens, &mut params, from, &rest, length), "", "seed {seed}");
                     }
                     taken[0] += usize::from(tokens.held.len() > before.0);
