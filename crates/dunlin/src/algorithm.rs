@@ -154,11 +154,6 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// that units of two values of [`Unit::epoch`] take turns on a block. False, the default, has every lane end a
     /// pass first: right for models that gather something from the first [`Unit::visit`] of a pass to the last.
     const INTERLEAVES_PASSES: bool = false;
-    /// True if, under `rotation`, a visit has two row blocks at hand: its own, which is passed on afterwards, and the one
-    /// that visits next ([`Params::next_table`]), which stays. Over an epoch every pair of neighbours is at hand
-    /// once, the last and the first too: something that lanes must not make or lose, such as the mass of a
-    /// distribution over all rows, can so move between row blocks. Not under `rotation:async`.
-    const VISITS_IN_PAIRS: bool = false;
     /// What to change when the loss explodes.
     const DIVERGED_ADVICE: &'static str = "use more --clocks-per-epoch or fewer --lanes";
     /// What it tells about its settings, tables and metrics.

@@ -162,9 +162,6 @@ pub struct Replica {
     pub values: Storage,
     /// The first row that is there: 0 unless a block of rows is visiting.
     pub first: usize,
-    /// First row and rows of the block that visits next, while visits are worked on in pairs
-    /// ([`crate::Algorithm::VISITS_IN_PAIRS`]).
-    pub next: Option<(usize, Storage)>,
     /// If tracked, the rows as they were at the start of this clock; else empty.
     pub base: Storage,
     /// Per row: 1 if it was written in this clock.
@@ -182,7 +179,7 @@ impl Replica {
         let values = Storage::zeroed(spec.element, length);
         let base = Storage::zeroed(spec.element, if tracked { length } else { 0 });
         let touched = vec![0; spec.rows];
-        Replica { spec, values, first: 0, next: None, base, touched, left: Vec::new(), tracked }
+        Replica { spec, values, first: 0, base, touched, left: Vec::new(), tracked }
     }
 
     /// Has the system map the memory of a tracked table now, by writing to every page of it. Later it would be read
@@ -297,31 +294,6 @@ impl Params {
     pub fn table_mut<T: Element>(&mut self, table: usize) -> TableMut<'_, T> {
         let [handle] = self.tables_mut([table]);
         handle
-    }
-
-    /// Of table number `table` the rows of the block that visits next, to read; `None` unless visits are worked on in
-    /// pairs ([`crate::Algorithm::VISITS_IN_PAIRS`]) and a block of rows is visiting.
-    ///
-    /// # Panics
-    /// As [`Params::table`].
-    pub fn next_table<T: Element>(&self, table: usize) -> Option<Table<'_, T>> {
-        let Replica { spec, next, .. } = &self.replicas[table];
-        let (first, values) = next.as_ref()?;
-        let Some(values) = T::slot(values) else { wrong_type(spec, T::TYPE) };
-        let (stride, width) = (spec.stride(), spec.width);
-        Some(Table { values: values.as_slice(), before: first * stride, stride, width })
-    }
-
-    /// The same, to write.
-    ///
-    /// # Panics
-    /// As [`Params::table`].
-    pub fn next_table_mut<T: Element>(&mut self, table: usize) -> Option<TableMut<'_, T>> {
-        let Replica { spec, next, touched, .. } = &mut self.replicas[table];
-        let (first, values) = next.as_mut()?;
-        let (stride, width) = (spec.stride(), spec.width);
-        let Some(values) = T::slot_mut(values) else { wrong_type(spec, T::TYPE) };
-        Some(TableMut { values: values.as_mut_slice(), before: *first * stride, touched, stride, width })
     }
 
     /// Several tables of one element type, to write at once.

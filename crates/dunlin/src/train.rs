@@ -102,13 +102,6 @@ pub fn train<A: Algorithm>(
     }
     check_table_names(&run.strategy, &algorithm)?;
     run.transfer.check(A::NAME, &algorithm.tables())?;
-    if A::VISITS_IN_PAIRS && run.rotates() && run.strategy == StrategySpec::RotationAsync {
-        return Err(Error::Usage(format!(
-            "--strategy rotation:async: {} works on two neighbouring row blocks at a time, and rows that wander one by one have \
-             no neighbours; use --strategy rotation",
-            A::NAME
-        )));
-    }
     if comm.rank() >= run.workers {
         return serve(&algorithm, run, comm);
     }
@@ -394,7 +387,6 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>> =
             if is_spread::<A>(self.run) { Some(&mut start) } else { None };
         Rotation::new(params, &self.clocks, self.row_blocks.clone(), clock, spread)
-            .map(|rotation| rotation.with_pairs(A::VISITS_IN_PAIRS))
     }
 
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {

@@ -113,8 +113,6 @@ pub struct Rotation {
     drained: bool,
     /// True if rotating tables are never whole in one place.
     spread: bool,
-    /// True if a visit has the row block of the next one at hand too.
-    in_pairs: bool,
     report: Report,
 }
 
@@ -158,7 +156,6 @@ impl Rotation {
             copies: Vec::new(),
             drained: true,
             spread: spread.is_some(),
-            in_pairs: false,
             report: Report::default(),
         };
         let mut cut = |table: usize, rows: Range<usize>| {
@@ -176,11 +173,6 @@ impl Rotation {
             rotation.held.insert((lane, clock), held);
         }
         Ok(rotation)
-    }
-
-    /// The same where, with `in_pairs`, visits also have the row block of the next one at hand.
-    pub fn with_pairs(self, in_pairs: bool) -> Rotation {
-        Rotation { in_pairs, ..self }
     }
 
     /// The row block that `lane` visits at `clock`.
@@ -203,12 +195,6 @@ impl Rotation {
         self.held.get(&(lane, clock)).is_some_and(|tables| tables.iter().all(Option::is_some))
     }
 
-    /// The first visit of those whose row blocks `lane` needs at `clock` and that has not arrived.
-    fn missing(&self, lane: usize, clock: u64) -> Option<u64> {
-        let needed = clock..clock + 1 + u64::from(self.in_pairs);
-        needed.into_iter().find(|visit| !self.is_held(lane, *visit))
-    }
-
     fn lap_of(&self, clock: u64) -> u64 {
         clock / self.row_blocks.len() as u64
     }
@@ -219,7 +205,7 @@ impl Rotation {
         clocks
             .filter(|(lane, clock)| {
                 let merged = self.merged.is_empty() || self.lap_of(*clock) <= self.laps;
-                *clock < until && merged && self.missing(*lane, *clock).is_none()
+                *clock < until && merged && self.is_held(*lane, *clock)
             })
             .min_by_key(|(lane, clock)| (*clock, *lane))
     }
@@ -242,23 +228,7 @@ impl Rotation {
             replica.first = self.row_blocks[row_block].start;
             values.into_iter().for_each(|values| replica.values = values);
         }
-        if self.in_pairs {
-            let first = self.row_blocks[self.row_block(lane, clock + 1)].start;
-            let held = self.held.remove(&(lane, clock + 1)).unwrap_or_default();
-            for (table, values) in self.rotating.iter().zip(held) {
-                params.replicas[*table].next = values.map(|values| (first, values));
-            }
-        }
         self.swap_views(params, lane);
-    }
-
-    /// The row block of the next visit of `lane`, which was lent to the visit at `clock`, goes back.
-    fn put_back(&mut self, params: &mut Params, lane: usize, clock: u64) {
-        for (place, table) in self.rotating.clone().into_iter().enumerate() {
-            if let Some((_, values)) = params.replicas[table].next.take() {
-                self.hold(lane, clock + 1, place, values);
-            }
-        }
     }
 
     /// Sends the row block that `lane` has visited at `clock` on to the lane that needs it next.
@@ -395,9 +365,9 @@ impl Rotation {
     /// Whom the lane that is furthest behind waits for.
     fn waits_for(&self, lanes: &Lanes) -> String {
         let Some((lane, clock)) = lanes.slowest() else { return "nothing".into() };
-        match self.missing(lane, clock) {
-            None => format!("the end of lap {} on all lanes", self.laps),
-            Some(visit) => self.visit_words(lane, visit),
+        match self.is_held(lane, clock) {
+            true => format!("the end of lap {} on all lanes", self.laps),
+            false => self.visit_words(lane, clock),
         }
     }
 
@@ -430,7 +400,6 @@ impl Strategy for Rotation {
     }
 
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
-        self.put_back(params, lane, clock);
         self.pass_on(comm, params, lane, clock)?;
         self.done[lane - self.hosted.start] = clock + 1;
         let ends_lap = (clock + 1).is_multiple_of(self.row_blocks.len() as u64);

@@ -64,8 +64,7 @@ impl Plan {
                     let classes =
                         tables.iter().filter(|table| table.axis == Axis::Output).map(|table| table.rows);
                     let classes = classes.max().unwrap_or(0);
-                    // With fewer classes than row blocks, empty ones come last: they would keep others apart that
-                    // are to be neighbours.
+                    // With fewer classes than row blocks, empty ones come last.
                     let cut = count.min(classes).max(1);
                     let part = |part| if part < cut { share(classes, cut, part) } else { classes..classes };
                     (0..count).map(part).collect()
