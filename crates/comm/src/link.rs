@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub mod memory;
 pub mod sim;
+pub(crate) mod spin;
 pub mod tcp;
 
 use crate::wire::Frame;

@@ -1,9 +1,9 @@
 //! Ranks on many hosts: every process is started by somebody, with the same list of addresses.
 
 use super::door::{Door, Identity, Patience};
-use super::processes::has_processors;
 use super::{DEFAULT_PATIENCE, Star, check_size, encode_job, resolve};
 use crate::cluster::Job;
+use crate::link::spin::has_processors;
 use crate::{Error, Lost, Result};
 use std::net::SocketAddr;
 use std::time::Duration;

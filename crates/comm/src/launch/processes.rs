@@ -4,6 +4,7 @@ use super::door::{Door, Identity, Patience};
 use super::{DEFAULT_PATIENCE, Star, check_size, encode_job, resolve};
 use crate::cluster::Job;
 use crate::control::last_line;
+use crate::link::spin::has_processors;
 use crate::time::{Clock, sleep};
 use crate::{Buffer, Error, Lost, Result};
 use std::io::Read;
@@ -67,11 +68,6 @@ impl Processes {
         })?;
         Star { spins: has_processors(self.ranks), ..star }.run(job)
     }
-}
-
-/// True if `ranks` can each have a processor of this host.
-pub(super) fn has_processors(ranks: usize) -> bool {
-    std::thread::available_parallelism().is_ok_and(|processors| processors.get() >= ranks)
 }
 
 fn random_token() -> Result<String> {

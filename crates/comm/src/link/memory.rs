@@ -1,12 +1,18 @@
 //! Ranks as threads of one process: a frame moves as a pointer.
+//!
+//! Who waits first looks into its mailbox again and again, for a moment that is shorter than a wake-up; where each rank
+//! has a processor of its own, for as long as a wake-up takes and half as much again.
 
+use super::spin::{Spin, has_processors};
 use super::{Link, SharedServices};
 use crate::time::Clock;
 use crate::wire::Frame;
 use crate::{Doing, Error, Lost, Result, Standing, Time};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What travels between threads.
 enum Letter {
@@ -60,7 +66,9 @@ impl Hub {
             ranks: (0..ranks).map(|_| Notes::default()).collect(),
             lost: Mutex::new(None),
         });
-        let link = |(rank, inbox)| MemoryLink { rank, hub: hub.clone(), inbox };
+        let spins = has_processors(ranks);
+        let spin = || Spin::new(spins, LONG_SPIN, PENALTIES);
+        let link = |(rank, inbox)| MemoryLink { rank, hub: hub.clone(), inbox, spin: spin() };
         let links = receivers.into_iter().enumerate().map(link).collect();
         (hub, links)
     }
@@ -92,10 +100,18 @@ pub struct MemoryLink {
     rank: usize,
     hub: Arc<Hub>,
     inbox: Receiver<Letter>,
+    spin: Spin,
 }
+
+/// What looking came to: a frame, or none because of the deadline; or nothing yet.
+type Looked = ControlFlow<Option<Frame>>;
 
 /// How many times a waiting rank looks into its mailbox before it sleeps: some 10 µs, less than a wake-up.
 const SPINS: usize = 200;
+/// How long it looks where each rank has a processor of its own: a wake-up takes some 50 µs.
+const LONG_SPIN: Duration = Duration::from_micros(80);
+/// Waits that look only [`SPINS`] times, at least and at most, after one has lost its processor while it looked.
+const PENALTIES: (u32, u32) = (20, 2_000);
 
 impl MemoryLink {
     fn notes(&self) -> &Notes {
@@ -108,16 +124,9 @@ impl MemoryLink {
         self.notes().moved_at.store(self.hub.clock.now().0, Relaxed);
     }
 
-    fn await_frame(&self, deadline: Time) -> Result<Option<Frame>> {
-        for _ in 0..SPINS {
-            match self.inbox.try_recv() {
-                Ok(letter) => match self.open(letter)? {
-                    None => continue,
-                    found => return Ok(found),
-                },
-                Err(TryRecvError::Empty) if self.hub.clock.now() >= deadline => return Ok(None),
-                Err(_) => std::hint::spin_loop(),
-            }
+    fn await_frame(&mut self, deadline: Time) -> Result<Option<Frame>> {
+        if let Break(found) = self.look(deadline)? {
+            return Ok(found);
         }
         self.notes().waits.store(true, Relaxed);
         loop {
@@ -133,6 +142,41 @@ impl MemoryLink {
                 }
             }
         }
+    }
+
+    /// Looks into the mailbox without sleeping, for as long as it pays.
+    fn look(&mut self, deadline: Time) -> Result<Looked> {
+        for _ in 0..SPINS {
+            if let Break(found) = self.glance(deadline)? {
+                return Ok(Break(found));
+            }
+        }
+        let Some(patience) = self.spin.patience() else { return Ok(Continue(())) };
+        let mut last = self.hub.clock.now();
+        let (end, mut longest_gap) = (last + patience, Duration::ZERO);
+        loop {
+            let looked = self.glance(deadline)?;
+            let now = self.hub.clock.now();
+            longest_gap = longest_gap.max(now.since(last));
+            last = now;
+            if looked.is_break() || now >= end {
+                self.spin.learn(looked.is_break(), longest_gap);
+                return Ok(looked);
+            }
+        }
+    }
+
+    /// One look: a frame, or none because of the deadline.
+    fn glance(&self, deadline: Time) -> Result<Looked> {
+        let found = match self.inbox.try_recv() {
+            Ok(letter) => self.open(letter)?,
+            Err(_) if self.hub.clock.now() >= deadline => return Ok(Break(None)),
+            Err(_) => None,
+        };
+        if found.is_none() {
+            std::hint::spin_loop();
+        }
+        Ok(found.map_or(Continue(()), |frame| Break(Some(frame))))
     }
 
     fn open(&self, letter: Letter) -> Result<Option<Frame>> {

@@ -12,6 +12,7 @@
 
 use super::Link;
 use super::connection::{Connection, PATIENCE, Pool, Progress, note, wait};
+use super::spin::Spin;
 use crate::control::{Control, silence};
 use crate::time::Clock;
 use crate::wire::{Frame, Kind};
@@ -22,8 +23,9 @@ use std::time::Duration;
 
 /// How long a wait looks before it sleeps, where it may.
 const SPIN: Duration = Duration::from_micros(60);
-/// A time between two looks of a wait that means that the processor was given to somebody else meanwhile.
-const LATE: Duration = Duration::from_micros(300);
+/// Waits slept through, at least and at most, after a wait has lost its processor while it looked: such a time costs as
+/// much as a hundred round trips.
+const PENALTIES: (u32, u32) = (200, 20_000);
 /// Up to this many connections are looked at by reading them; more are asked about all at once.
 const READ_TO_LOOK: usize = 2;
 
@@ -74,7 +76,7 @@ impl TcpLink {
             clock,
             pool: Pool::default(),
             ready: VecDeque::new(),
-            spin: Spin::new(spins),
+            spin: Spin::new(spins, SPIN, PENALTIES),
             bytes_sent: 0,
         }
     }
@@ -260,52 +262,6 @@ impl TcpLink {
         }
         self.spin.learn(!self.ready.is_empty(), longest_gap);
         !self.ready.is_empty()
-    }
-}
-
-/// Whether it pays to look again and again before a wait sleeps. Where another program needs the processor, or
-/// frames come late, it does not: then it is tried again only now and then.
-#[derive(Debug)]
-struct Spin {
-    is_allowed: bool,
-    /// Waits that are still to be slept through.
-    skip: u32,
-    /// Fruitless tries in a row.
-    fruitless: u32,
-    /// Waits that will be slept through once the processor is given to somebody else again. Such a time costs as
-    /// much as a hundred round trips, so it grows as long as they happen.
-    penalty: u32,
-}
-
-impl Spin {
-    /// Least and most waits slept through after the processor was given to somebody else.
-    const PENALTIES: (u32, u32) = (200, 20_000);
-
-    fn new(is_allowed: bool) -> Spin {
-        Spin { is_allowed, skip: 0, fruitless: 0, penalty: Spin::PENALTIES.0 }
-    }
-
-    /// How long the next wait may look; `None` if it should sleep at once.
-    fn patience(&mut self) -> Option<Duration> {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return None;
-        }
-        self.is_allowed.then_some(SPIN)
-    }
-
-    /// Takes in how a try went: whether a frame came, and the longest time between two looks. A long one
-    /// means that the system gave the processor to somebody else.
-    fn learn(&mut self, came: bool, longest_gap: Duration) {
-        self.fruitless = if came { 0 } else { (self.fruitless + 1).min(6) };
-        let (least, most) = Spin::PENALTIES;
-        if longest_gap > LATE {
-            self.skip = self.penalty;
-            self.penalty = (self.penalty * 2).min(most);
-        } else {
-            self.skip = (1 << self.fruitless) - 1;
-            self.penalty = self.penalty.saturating_sub(1).max(least);
-        }
     }
 }
 
