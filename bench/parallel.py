@@ -248,9 +248,11 @@ def logistic(b):
 
 # ---------------------------------------------------------------- clustering
 def kmeans(b):
-    """Seconds per iteration of exact Lloyd, MNIST, K = 100; scikit-learn with 1 and 2 threads."""
+    """Seconds per iteration of exact Lloyd, no bounds, from random rows, MNIST's 60,000 rows, K = 100; scikit-learn with
+    1 and 2 threads. A start by k-means++ would count as part of our iterations; the peer's start is given."""
     needs(b, "kmeans")
-    words = ["kmeans", "--train", b.file("mnist.train.svm"), "--set", "clusters=100", "--epochs", 20, "--eval-every", 20]
+    words = ["kmeans", "--train", b.data("mnist", "train-images-idx3-ubyte.gz"), "--set", "clusters=100", "--set",
+             "start=random", "--epochs", 20, "--eval-every", 20]
     peer = ["kmeans.py", "--peer", "sklearn_lloyd", "--data", b.data("mnist"), "--k", 100, "--iters", 20]
     raw = b.interleaved(
         one=lambda: b.dunlin(*words),
@@ -262,6 +264,8 @@ def kmeans(b):
         ours = median([run["seconds"] / run["epochs"] for run in raw[side]])
         theirs = median([run["seconds"] / 20 for run in raw[f"peer_{count}"]])
         threads = "1 thread" if count == 1 else "2 threads"
+        distance = median([run["metrics"]["train_objective"] for run in raw[side]])
         found.append(row(f"kmeans, MNIST, K = 100, an iteration, {threads}", f"scikit-learn, {threads}", theirs, ours, "s",
-                         f"≤ {ratio} x", ours <= ratio * theirs))
+                         f"≤ {ratio} x", ours <= ratio * theirs,
+                         f"mean squared distance ours {distance:.2f}, theirs {field(raw[f'peer_{count}'], 'quality'):.2f}"))
     return {"raw": raw, "rows": found}
