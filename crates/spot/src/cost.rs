@@ -11,12 +11,15 @@
 
 pub mod corrected;
 mod pipeline;
+mod row;
 mod stage;
 
 use crate::chance::Chances;
 use crate::profile::{Groups, MAX_MACHINES, Profile};
 use crate::{Error, Layout, Result};
 pub(crate) use corrected::Price;
+pub(crate) use pipeline::Fetches;
+pub(crate) use row::{Row, Target};
 use std::collections::BTreeMap;
 
 /// Which price list: two worlds that are never mixed.
@@ -86,6 +89,9 @@ struct Stages {
     cut: Vec<std::ops::Range<usize>>,
     /// To copy the state of each stage, milliseconds.
     copy_ms: Vec<f64>,
+    /// The different times among them, rising, 0 first; and which of them each stage has.
+    copy_times: Vec<f64>,
+    copy_time: Vec<usize>,
     /// The longest of them.
     longest_ms: f64,
     /// All of them one after another.
@@ -185,26 +191,6 @@ impl CostModel {
         self.stages.get(&stages).map_or(0.0, |stages| stages.all_ms)
     }
 
-    /// [`CostModel::expected_ms`] of the changes from `from` to each of `wanted`, at less expense than one by one.
-    pub fn row_ms(
-        &self,
-        machines: u32,
-        lost: u32,
-        from: Layout,
-        wanted: impl Iterator<Item = Layout>,
-    ) -> Vec<f64> {
-        let mut known = BTreeMap::new();
-        let each = wanted.map(|to| {
-            let step = Step { machines, lost, from, to };
-            if from.is_idle() || to.is_idle() || from.stages == to.stages {
-                self.expected_ms(step)
-            } else {
-                self.others_ms(step, &mut known)
-            }
-        });
-        each.collect()
-    }
-
     /// The mean cost of `step` over all sets of victims, milliseconds.
     ///
     /// `step.to` must fit on what is left and newcomers; idle costs nothing. A layout outside the profile's table is
@@ -217,16 +203,8 @@ impl CostModel {
     }
 
     fn published_ms(&self, step: Step) -> f64 {
-        if step.to.is_idle() {
-            return 0.0;
-        }
-        if step.from.is_idle() {
-            return self.restart_ms(step.to, Change::Add) + self.fetch_ms(step.to.stages);
-        }
-        if step.from.stages == step.to.stages {
-            return self.same_stages_ms(step);
-        }
-        self.other_stages_ms(step)
+        let mut row = Row::new(step.machines, step.lost, step.from);
+        row.price_ms(self, &mut Fetches::default(), &self.target(step.to))
     }
 }
 
@@ -237,7 +215,11 @@ impl Stages {
             |layers: &std::ops::Range<usize>| profile.network.transfer_ms(profile.bytes(layers.clone()));
         let copy_ms: Vec<f64> = cut.iter().map(time).collect();
         let ends = cut.iter().map(|layers| profile.bytes(0..layers.end)).collect();
+        let mut copy_times: Vec<f64> = copy_ms.iter().copied().chain([0.0]).collect();
+        copy_times.sort_by(f64::total_cmp);
+        copy_times.dedup();
+        let copy_time = copy_ms.iter().map(|ms| copy_times.partition_point(|time| time < ms)).collect();
         let longest_ms = copy_ms.iter().copied().fold(0.0, f64::max);
-        Stages { cut, longest_ms, all_ms: copy_ms.iter().sum(), copy_ms, ends }
+        Stages { cut, longest_ms, all_ms: copy_ms.iter().sum(), copy_ms, copy_times, copy_time, ends }
     }
 }

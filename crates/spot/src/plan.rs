@@ -4,12 +4,16 @@
 //! taken as certain.
 
 mod prices;
+mod step;
 mod stochastic;
+#[cfg(test)]
+mod tests;
 
-use crate::account::{Standing, total_ms};
-use crate::cost::{CostModel, Step};
+use crate::account::Standing;
+use crate::cost::CostModel;
 use crate::{Interval, Layout};
 pub use prices::Prices;
+use step::Sources;
 pub use stochastic::{Candidate, Stochastic, Timing};
 
 /// A way to the present state of the programme.
@@ -52,7 +56,8 @@ impl<'a> Planner<'a> {
     /// The layout for the first of `path`, which is what the coming intervals are expected to bring.
     ///
     /// Maximises the samples trained by the end of the path: an interval of layout c whose migration takes m seconds trains
-    /// rate(c) (interval - m); a migration that outlasts the interval goes on in the next. O(intervals x layouts^2).
+    /// rate(c) (interval - m); a migration that outlasts the interval goes on in the next. At most O(intervals x layouts^2),
+    /// but most changes are left out unpriced because they cannot be the best.
     pub fn plan(&mut self, standing: Standing, path: &[Interval]) -> Planned {
         let layouts = self.prices.layouts().len();
         let start = self.prices.index(standing.layout);
@@ -77,43 +82,13 @@ impl<'a> Planner<'a> {
         trains: &[Option<Way>],
         moves: &[Option<Way>],
     ) -> (Vec<Option<Way>>, Vec<Option<Way>>) {
-        let count = trains.len();
-        let (mut next_trains, mut next_moves) = (vec![None; count], vec![None; count]);
-        let fitting = self.prices.fitting(interval.after());
-        for from in 0..count {
-            for way in [trains[from], moves[from]].into_iter().flatten() {
-                let prices = self.prices.of(interval.before, interval.removed, from);
-                for to in fitting.clone() {
-                    let way = self.extend(
-                        way,
-                        Step {
-                            machines: interval.before,
-                            lost: interval.removed,
-                            from: self.prices.layouts()[from],
-                            to: self.prices.layouts()[to],
-                        },
-                        to,
-                        prices[to],
-                    );
-                    let slots = if way.owed_ms > 0.0 { &mut next_moves } else { &mut next_trains };
-                    if slots[to].as_ref().is_none_or(|other| way.is_better(other)) {
-                        slots[to] = Some(way);
-                    }
-                }
-            }
+        let (mut next_trains, mut next_moves) = (vec![None; trains.len()], vec![None; moves.len()]);
+        let mut sources = Sources::new(interval, self.interval_s, trains, moves);
+        for to in self.prices.fitting(interval.after()) {
+            (next_trains[to], next_moves[to]) = sources.best(&mut self.prices, to);
         }
+        sources.close(&mut self.prices);
         (next_trains, next_moves)
-    }
-
-    /// `way` with one more interval, in which `step` costs `cost_ms`.
-    fn extend(&self, way: Way, step: Step, to: usize, cost_ms: f64) -> Way {
-        let total_s = total_ms(self.prices.costs(), way.owed_ms, step.to, cost_ms, step.change()) / 1000.0;
-        let left = self.interval_s - total_s;
-        let rate = self.prices.rate(to);
-        let owed_ms = if left < 0.0 { -left * 1000.0 } else { 0.0 };
-        let samples = way.samples + rate * left.max(0.0);
-        let first = if way.first == usize::MAX { to } else { way.first };
-        Way { samples, owed_ms, first, stages_before: step.from.stages }
     }
 
     fn choose(&self, standing: Standing, path: &[Interval], ways: impl Iterator<Item = Way>) -> Planned {

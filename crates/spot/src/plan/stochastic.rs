@@ -111,11 +111,10 @@ impl<'a> Stochastic<'a> {
         all
     }
 
-    /// Samples of the first interval, exactly priced; `row` has the costs of the changes from the layout.
-    fn reward(&self, standing: Standing, step: Step, row: &[f64]) -> f64 {
-        let number = self.prices.index(step.to);
-        let total = total_ms(self.prices.costs(), standing.owed_ms, step.to, row[number], step.change());
-        self.prices.rate(number) * (self.interval_s - total / 1000.0)
+    /// Samples of the first interval, in which `step` costs `cost_ms`.
+    fn reward(&self, standing: Standing, step: Step, cost_ms: f64) -> f64 {
+        let total = total_ms(self.prices.costs(), standing.owed_ms, step.to, cost_ms, step.change());
+        self.prices.rate(self.prices.index(step.to)) * (self.interval_s - total / 1000.0)
     }
 
     fn before_draw(&mut self, standing: Standing, machines: u32, next: &Outlook) -> Vec<Candidate> {
@@ -123,27 +122,32 @@ impl<'a> Stochastic<'a> {
         let draws = draws(next, machines, highest);
         let from = self.prices.index(standing.layout);
         let most = draws.iter().map(|draw| draw.1).max().unwrap_or(0);
-        let rows: Vec<_> = (0..=most).map(|lost| self.prices.of(machines, lost, from)).collect();
-        let each = self.actions(highest, standing.layout).into_iter().map(|wanted| {
+        let mut lines: Vec<_> = (0..=most).map(|lost| self.prices.take(machines, lost, from)).collect();
+        let mut candidates = Vec::new();
+        for wanted in self.actions(highest, standing.layout) {
             let mut samples = 0.0;
             for &(chance, lost, after) in &draws {
                 let to = adapt(self.prices.costs(), wanted, after);
                 let step = Step { machines, lost, from: standing.layout, to };
-                let reward = self.reward(standing, step, &rows[lost as usize]);
+                let cost_ms = self.prices.price(&mut lines[lost as usize], self.prices.index(to));
+                let reward = self.reward(standing, step, cost_ms);
                 samples += chance * (reward + self.value(after, to));
             }
-            Candidate { layout: wanted, samples }
-        });
-        each.collect()
+            candidates.push(Candidate { layout: wanted, samples });
+        }
+        (0..).zip(lines).for_each(|(lost, line)| self.prices.put(machines, lost, from, line));
+        candidates
     }
 
     fn after_draw(&mut self, standing: Standing, first: Interval, more: &[Interval]) -> Vec<Candidate> {
         let kept = adapt(self.prices.costs(), standing.layout, first.after());
         let from = self.prices.index(standing.layout);
-        let row = self.prices.of(first.before, first.removed, from);
-        let each = self.actions(first.after(), kept).into_iter().map(|to| {
+        let actions = self.actions(first.after(), kept);
+        let numbers: Vec<usize> = actions.iter().map(|&to| self.prices.index(to)).collect();
+        let row = self.prices.of(first.before, first.removed, from, &numbers);
+        let each = actions.into_iter().zip(row).map(|(to, cost_ms)| {
             let step = Step { machines: first.before, lost: first.removed, from: standing.layout, to };
-            let mut samples = self.reward(standing, step, &row);
+            let mut samples = self.reward(standing, step, cost_ms);
             let standing = Standing { layout: to, owed_ms: 0.0 };
             samples += match more.split_first() {
                 None => self.value(first.after(), to),

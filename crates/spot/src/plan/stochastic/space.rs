@@ -324,7 +324,7 @@ fn rewards(prices: &mut Prices<'_>, interval_s: f64, layouts: &[usize]) -> Vec<V
         let mut rewards = Vec::with_capacity(layouts.len() * layouts.len());
         for &from in layouts {
             let working = prices.layouts()[from].machines();
-            let row = prices.of_some(working, lost.min(working), from, layouts);
+            let row = prices.of(working, lost.min(working), from, layouts);
             let each = layouts.iter().zip(row);
             rewards.extend(each.map(|(&to, ms)| prices.rate(to) * (interval_s - ms / 1000.0)));
         }
