@@ -1,4 +1,4 @@
-//! How well the planner does where it was not tuned: halves of the trace, new traces, other costs; and how long it takes.
+//! How well the planner does where it was not tuned: halves of the trace, new traces, other costs; and how long replays take.
 //!
 //! `cargo run --release -p dunlin-spot --example study -- [halves|boot|others|costs|time|all] [--seeds N] [--tune]
 //! [--model NAME] [--notice WORD] [--smoke]`. `--tune` makes new traces from minutes 0-329 alone and with other seeds.

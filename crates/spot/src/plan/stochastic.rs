@@ -14,6 +14,7 @@
 //! its interval counts as negative training in V; the first step of a decision is priced exactly.
 
 mod space;
+mod worth;
 
 use super::Prices;
 use crate::account::{Standing, adapt, total_ms};
@@ -21,11 +22,15 @@ use crate::cost::Step;
 use crate::forecast::Outlook;
 use crate::{Interval, Layout};
 use space::{Hits, Space};
+use std::ops::RangeInclusive;
 
 /// So many intervals after the certain ones have chances of their own; later ones share one outlook.
 const NEAR: usize = 1;
 /// Chances below this are left out of V.
 const NEGLIGIBLE: f64 = 1e-4;
+
+/// With more layouts than this only those worth a thought are considered.
+const MANY_LAYOUTS: usize = 80;
 
 /// When a layout is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub struct Stochastic<'a> {
     interval_s: f64,
     horizon: usize,
     timing: Timing,
+    /// With more layouts only those worth a thought are considered.
+    all_up_to: usize,
     hits: Hits,
     solved: Option<Solved>,
     /// V of the interval after the certain ones.
@@ -77,10 +84,22 @@ impl<'a> Stochastic<'a> {
             interval_s,
             horizon,
             timing,
+            all_up_to: MANY_LAYOUTS,
             hits: Hits::default(),
             solved: None,
             near: Vec::new(),
         }
+    }
+
+    /// The same that considers all layouts of a table of up to `layouts` (default: 80). Of larger tables it considers those
+    /// that train nearly as much as the best and fill the machines there may be, and what they may shrink to.
+    pub fn considering(self, layouts: usize) -> Stochastic<'a> {
+        Stochastic { all_up_to: layouts, solved: None, ..self }
+    }
+
+    /// How many layouts the last decision considered.
+    pub fn considered(&self) -> usize {
+        self.solved.as_ref().map_or(0, |solved| solved.space.layouts.len())
     }
 
     /// Every layout worth a thought for the next interval, best first; never empty.
@@ -99,11 +118,16 @@ impl<'a> Stochastic<'a> {
         self.solve_far(known, standing.layout, far);
         let mut all = match certain {
             [] => {
-                self.solve_near(&outlooks[1..], self.horizon - 1, machines, 1);
-                self.before_draw(standing, machines, &outlooks[0])
+                let highest = self.solved.as_ref().map_or(machines, |solved| solved.space.highest);
+                let draws = draws(&outlooks[0], machines, highest);
+                let after = |end: fn(u32, u32) -> u32| draws.iter().map(|draw| draw.2).reduce(end);
+                let among = after(u32::min).unwrap_or(machines)..=after(u32::max).unwrap_or(machines);
+                let next = &outlooks[1.min(outlooks.len() - 1)];
+                self.solve_near(next, self.horizon - 1, among, Some(standing.layout));
+                self.before_draw(standing, machines, &draws)
             }
             [first, more @ ..] => {
-                self.solve_near(outlooks, self.horizon - certain.len(), known, 0);
+                self.solve_near(&outlooks[0], self.horizon - certain.len(), known..=known, None);
                 self.after_draw(standing, *first, more)
             }
         };
@@ -111,27 +135,48 @@ impl<'a> Stochastic<'a> {
         all
     }
 
-    /// Samples of the first interval, in which `step` costs `cost_ms`.
-    fn reward(&self, standing: Standing, step: Step, cost_ms: f64) -> f64 {
+    /// Samples of the first interval, in which `step`, to the layout of that number, costs `cost_ms`.
+    fn reward(&self, standing: Standing, step: Step, number: usize, cost_ms: f64) -> f64 {
         let total = total_ms(self.prices.costs(), standing.owed_ms, step.to, cost_ms, step.change());
-        self.prices.rate(self.prices.index(step.to)) * (self.interval_s - total / 1000.0)
+        self.prices.rate(number) * (self.interval_s - total / 1000.0)
     }
 
-    fn before_draw(&mut self, standing: Standing, machines: u32, next: &Outlook) -> Vec<Candidate> {
-        let highest = self.solved.as_ref().map_or(machines, |solved| solved.space.highest);
-        let draws = draws(next, machines, highest);
+    /// What becomes of a layout on `machines`: its number, and V then.
+    fn become_of(&self, number: usize, layout: Layout, machines: u32) -> (usize, f64) {
+        let space = self.solved.as_ref().map(|solved| &solved.space);
+        let known = space.and_then(|space| {
+            let place = space.layouts.binary_search(&number).ok()?;
+            let (adapted, first) = space.adapted(machines)?;
+            Some((space.layouts[adapted[place]], self.near[first + adapted[place]]))
+        });
+        known.unwrap_or_else(|| {
+            let to = adapt(self.prices.costs(), layout, machines);
+            (self.prices.index(to), self.value(machines, to))
+        })
+    }
+
+    /// Before `draws` of (chance, lost, machines after).
+    fn before_draw(
+        &mut self,
+        standing: Standing,
+        machines: u32,
+        draws: &[(f64, u32, u32)],
+    ) -> Vec<Candidate> {
         let from = self.prices.index(standing.layout);
         let most = draws.iter().map(|draw| draw.1).max().unwrap_or(0);
         let mut lines: Vec<_> = (0..=most).map(|lost| self.prices.take(machines, lost, from)).collect();
+        let highest = self.solved.as_ref().map_or(machines, |solved| solved.space.highest);
         let mut candidates = Vec::new();
         for wanted in self.actions(highest, standing.layout) {
+            let number = self.prices.index(wanted);
             let mut samples = 0.0;
-            for &(chance, lost, after) in &draws {
-                let to = adapt(self.prices.costs(), wanted, after);
+            for &(chance, lost, after) in draws {
+                let (number, value) = self.become_of(number, wanted, after);
+                let to = self.prices.layouts()[number];
                 let step = Step { machines, lost, from: standing.layout, to };
-                let cost_ms = self.prices.price(&mut lines[lost as usize], self.prices.index(to));
-                let reward = self.reward(standing, step, cost_ms);
-                samples += chance * (reward + self.value(after, to));
+                let cost_ms = self.prices.price(&mut lines[lost as usize], number);
+                let reward = self.reward(standing, step, number, cost_ms);
+                samples += chance * (reward + value);
             }
             candidates.push(Candidate { layout: wanted, samples });
         }
@@ -147,7 +192,7 @@ impl<'a> Stochastic<'a> {
         let row = self.prices.of(first.before, first.removed, from, &numbers);
         let each = actions.into_iter().zip(row).map(|(to, cost_ms)| {
             let step = Step { machines: first.before, lost: first.removed, from: standing.layout, to };
-            let mut samples = self.reward(standing, step, cost_ms);
+            let mut samples = self.reward(standing, step, self.prices.index(to), cost_ms);
             let standing = Standing { layout: to, owed_ms: 0.0 };
             samples += match more.split_first() {
                 None => self.value(first.after(), to),
@@ -164,7 +209,7 @@ impl<'a> Stochastic<'a> {
     /// Layouts worth choosing on `machines`, and the one kept; idle if none fits.
     fn actions(&self, machines: u32, kept: Layout) -> Vec<Layout> {
         let Some(solved) = &self.solved else { return vec![Layout::IDLE] };
-        let fitting = solved.space.fitting(&self.prices, machines);
+        let fitting = solved.space.fitting(machines);
         let mut actions: Vec<Layout> =
             fitting.iter().map(|&place| self.prices.layouts()[solved.space.layouts[place]]).collect();
         if !kept.is_idle() && !actions.contains(&kept) {
@@ -193,27 +238,28 @@ impl<'a> Stochastic<'a> {
         if self.solved.as_ref().is_some_and(serves) {
             return;
         }
-        let space = Space::new(&mut self.prices, self.interval_s, machines, present);
+        let space = Space::new(&mut self.prices, self.interval_s, machines, present, self.all_up_to);
         let mut far = vec![vec![0.0; space.states()]];
-        let coming = space.coming(&self.prices, &mut self.hits, outlook, self.timing, space.all());
+        let coming = space.coming(&self.prices, &mut self.hits, outlook, self.timing, space.all(), None);
         for h in 0..self.horizon {
-            far.push(space.before(&self.prices, self.timing, &coming, &far[h]));
+            far.push(space.before(self.timing, &coming, &far[h]));
         }
         self.solved = Some(Solved { outlook: outlook.clone(), space, far });
     }
 
-    /// Works out V with `horizon` intervals to go, the first of them with chances of their own, for about the numbers of machines
-    /// that there may be `unknown` intervals after there were `machines`.
-    fn solve_near(&mut self, outlooks: &[Outlook], horizon: usize, machines: u32, unknown: usize) {
-        let Some(solved) = &self.solved else { return };
-        let near = &outlooks[..outlooks.len().min(NEAR)];
-        let mut values = solved.far[horizon - near.len()].clone();
-        for (ahead, outlook) in near.iter().enumerate().rev() {
-            let among = solved.space.around(machines, ahead + unknown);
-            let coming = solved.space.coming(&self.prices, &mut self.hits, outlook, self.timing, among);
-            values = solved.space.before(&self.prices, self.timing, &coming, &values);
-        }
-        self.near = values;
+    /// Works out V with `horizon` intervals to go, the first of them with chances of their own, for the numbers of machines `among`.
+    /// With `present` only for what a choice may come to from there.
+    fn solve_near(
+        &mut self,
+        outlook: &Outlook,
+        horizon: usize,
+        among: RangeInclusive<u32>,
+        present: Option<Layout>,
+    ) {
+        let Some(Solved { space, far, .. }) = &self.solved else { return };
+        let values = &far[horizon - NEAR];
+        let coming = space.coming(&self.prices, &mut self.hits, outlook, self.timing, among, present);
+        self.near = space.before(self.timing, &coming, values);
     }
 }
 

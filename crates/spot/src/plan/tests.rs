@@ -3,6 +3,7 @@
 use super::*;
 use crate::account::total_ms;
 use crate::cost::{Rules, Step};
+use crate::forecast::Outlook;
 use crate::profile::{Profile, synthetic};
 use dunlin_rng::stream;
 use std::collections::HashMap;
@@ -112,4 +113,37 @@ fn a_price_is_the_same_alone_and_in_a_row() {
             assert!((row - alone).abs() <= 1e-12 * alone, "{} to {}", layouts[from], layouts[to]);
         }
     }
+}
+
+#[test]
+fn few_layouts_of_a_large_table_serve_nearly_as_well_as_all() {
+    let sizes: [f64; 4] = [0.5, 0.25, 0.15, 0.1];
+    let side: Vec<f64> = std::iter::once(0.8).chain(sizes.map(|size| 0.2 * size)).collect();
+    let outlooks = vec![Outlook { lost: side.clone(), gained: side }; 12];
+    let profile = synthetic(112).unwrap();
+    let costs = CostModel::new(&profile);
+    for (timing, machines) in [(Timing::BeforeDraw, 104), (Timing::BeforeDraw, 71), (Timing::AfterDraw, 96)] {
+        let planner = Stochastic::new(Prices::new(&costs), 60.0, 12, timing);
+        let mut all = planner.clone().considering(usize::MAX);
+        let mut few = planner;
+        let certain = [Interval { before: machines, added: 0, removed: 2 }];
+        let certain = if timing == Timing::BeforeDraw { &[][..] } else { &certain };
+        let standing = Standing { layout: profile.best(machines - 3), owed_ms: 0.0 };
+        let best = few.candidates(standing, machines, certain, &outlooks)[0].samples;
+        let wanted = all.candidates(standing, machines, certain, &outlooks)[0].samples;
+        assert!(few.considered() <= 80, "{} layouts considered", few.considered());
+        assert!(all.considered() > 2 * few.considered(), "{} layouts in all", all.considered());
+        assert!(best >= 0.98 * wanted, "{timing:?} {machines}: {best} samples, {wanted} with all layouts");
+    }
+}
+
+#[test]
+fn layouts_considered_stay_few_on_a_thousand_machines() {
+    let profile = synthetic(1024).unwrap();
+    let costs = CostModel::new(&profile);
+    let mut planner = Stochastic::new(Prices::new(&costs), 60.0, 12, Timing::BeforeDraw);
+    let standing = Standing { layout: profile.best(1000), owed_ms: 0.0 };
+    let candidates = planner.candidates(standing, 1000, &[], &vec![Outlook::certain(0, 0); 12]);
+    assert!(planner.considered() <= 80, "{} of {}", planner.considered(), profile.layouts().len());
+    assert_eq!(candidates[0].layout, standing.layout, "nothing happens: {candidates:?}");
 }

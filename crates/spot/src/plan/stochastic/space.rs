@@ -1,5 +1,6 @@
 //! The states of the decision process around the present number of machines, and one step back in time.
 
+use super::worth::{worth_a_thought, worth_choosing};
 use super::{NEGLIGIBLE, Timing, draws};
 use crate::Layout;
 use crate::account::adapt;
@@ -14,13 +15,6 @@ const MOST_LOST: u32 = 8;
 /// Numbers of machines considered around the present one.
 const BELOW: u32 = 16;
 const ABOVE: u32 = 8;
-/// Machines that may come or go in one interval, as far as V of the near future is concerned.
-const SWING: u32 = 8;
-/// With more layouts than this only those worth a thought are considered.
-const MANY_LAYOUTS: usize = 80;
-/// A layout is worth a thought if it trains at least this share of the best that needs no more machines.
-const NEAR_BEST: f64 = 0.9;
-
 /// Chances that r of k victims among m machines are among the w working ones, each worked out once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hits(HashMap<(u32, u32), Vec<f64>>);
@@ -58,6 +52,8 @@ pub(super) struct Coming {
     rows: Vec<Vec<(f64, usize)>>,
     /// Before the draw, `rewards[state * actions + i]`: the mean of R_r(c, a') for action i.
     rewards: Vec<f64>,
+    /// `wanted[state]`: its V is asked for.
+    wanted: Vec<bool>,
 }
 
 /// States: (row of machines, place of a layout), numbered `row * layouts + place`.
@@ -71,6 +67,8 @@ pub(super) struct Space {
     actions: Vec<usize>,
     /// `kinds[place]`: layouts of as many machines have the same number; the last is the number of kinds less one.
     kinds: Vec<usize>,
+    /// `fit[row]`: how many of the actions fit, the first ones.
+    fit: Vec<usize>,
     /// `rewards[r][c * layouts + a]`: R_r(c, a).
     rewards: Vec<Vec<f64>>,
     /// `chosen[r][c * actions + i]`: the same for the actions alone.
@@ -80,9 +78,16 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(prices: &mut Prices<'_>, interval_s: f64, machines: u32, present: Layout) -> Space {
+    /// Around `machines`, with all layouts if they are at most `all_up_to`.
+    pub(super) fn new(
+        prices: &mut Prices<'_>,
+        interval_s: f64,
+        machines: u32,
+        present: Layout,
+        all_up_to: usize,
+    ) -> Space {
         let (lowest, highest) = (machines.saturating_sub(BELOW), machines + ABOVE);
-        let layouts = worth_a_thought(prices, lowest, highest, present);
+        let layouts = worth_a_thought(prices, lowest, highest, present, all_up_to);
         let rewards = rewards(prices, interval_s, &layouts);
         let prices: &Prices<'_> = prices;
         let place = |layout: Layout| layouts.binary_search(&prices.index(layout)).unwrap_or(0);
@@ -102,7 +107,11 @@ impl Space {
             let machines = |place: usize| prices.layouts()[layouts[place]].machines();
             kinds[place] = kinds[place - 1] + usize::from(machines(place) != machines(place - 1));
         }
-        Space { lowest, highest, layouts, actions, kinds, rewards, chosen, adapted }
+        let machines_of = |&place: &usize| prices.layouts()[layouts[place]].machines();
+        let fit = (lowest..=highest)
+            .map(|machines| actions.partition_point(|place| machines_of(place) <= machines))
+            .collect();
+        Space { lowest, highest, layouts, actions, kinds, fit, rewards, chosen, adapted }
     }
 
     pub(super) fn states(&self) -> usize {
@@ -119,22 +128,16 @@ impl Space {
         (machines.clamp(self.lowest, self.highest) - self.lowest) as usize
     }
 
-    /// Places of the layouts worth choosing that fit; idle's if none does.
-    pub(super) fn fitting(&self, prices: &Prices<'_>, machines: u32) -> &[usize] {
-        let end = self.fitting_actions(prices, machines);
+    /// Places of the layouts worth choosing that fit on `machines`, or on the nearest number considered; idle's if none does.
+    pub(super) fn fitting(&self, machines: u32) -> &[usize] {
+        let end = self.fit[self.row(machines)];
         if end == 0 { &[0] } else { &self.actions[..end] }
     }
 
-    /// How many of the actions fit: the first ones.
-    fn fitting_actions(&self, prices: &Prices<'_>, machines: u32) -> usize {
-        self.actions.partition_point(|&place| prices.layouts()[self.layouts[place]].machines() <= machines)
-    }
-
-    /// Numbers of machines that are likely `intervals` after there were `machines`.
-    pub(super) fn around(&self, machines: u32, intervals: usize) -> RangeInclusive<u32> {
-        let swing = SWING * intervals as u32;
-        let machines = machines.clamp(self.lowest, self.highest);
-        machines.saturating_sub(swing)..=machines + swing
+    /// By place what becomes of the layouts on `machines`, and their states; none if that number is not considered.
+    pub(super) fn adapted(&self, machines: u32) -> Option<(&[usize], usize)> {
+        let (row, count) = (self.row(machines), self.layouts.len());
+        self.all().contains(&machines).then(|| (&self.adapted[row * count..][..count], row * count))
     }
 
     /// All numbers of machines considered.
@@ -142,8 +145,8 @@ impl Space {
         self.lowest..=self.highest
     }
 
-    /// What the interval may bring to the states of `among` these numbers of machines; to the others nothing, and
-    /// their V is 0.
+    /// What the interval may bring to the states of `among` these numbers of machines, or the nearest considered; to the others
+    /// nothing, and their V is 0. With `present` only those states are of interest that a choice may come to from there.
     pub(super) fn coming(
         &self,
         prices: &Prices<'_>,
@@ -151,49 +154,67 @@ impl Space {
         outlook: &Outlook,
         timing: Timing,
         among: RangeInclusive<u32>,
+        present: Option<Layout>,
     ) -> Coming {
-        let kinds = self.kinds[self.kinds.len() - 1] + 1;
-        let (mut outcomes, mut rows) = (Vec::with_capacity(self.states()), Vec::new());
-        for machines in self.lowest..=self.highest {
-            if !among.contains(&machines) {
-                rows.push(Vec::new());
-                outcomes.resize(outcomes.len() + kinds, Vec::new());
-                continue;
-            }
-            let draws = draws(outlook, machines, self.highest);
-            let mut after = vec![0.0; (self.highest - self.lowest + 1) as usize];
+        let (count, kinds) = (self.layouts.len(), self.kinds[self.kinds.len() - 1] + 1);
+        let considered = |machines: &u32| (*machines).clamp(self.lowest, self.highest);
+        let among = considered(among.start())..=considered(among.end());
+        let wanted = self.wanted(among.clone(), present.map(|layout| prices.index(layout)));
+        let mut rows = vec![Vec::new(); self.fit.len()];
+        let mut outcomes = vec![Vec::new(); rows.len() * kinds];
+        for machines in among {
+            let (row, draws) = (self.row(machines), draws(outlook, machines, self.highest));
+            let mut after = vec![0.0; rows.len()];
             draws.iter().for_each(|&(chance, _, machines)| after[self.row(machines)] += chance);
             let likely = after.into_iter().enumerate().filter(|(_, chance)| *chance > 0.0);
-            rows.push(likely.map(|(row, chance)| (chance, row)).collect());
-            for (place, &number) in self.layouts.iter().enumerate() {
-                if place > 0 && self.kinds[place] == self.kinds[place - 1] {
-                    continue;
+            rows[row] = likely.map(|(row, chance)| (chance, row)).collect();
+            for place in (0..count).filter(|place| wanted[row * count + place]) {
+                let outcomes = &mut outcomes[row * kinds + self.kinds[place]];
+                if outcomes.is_empty() {
+                    let working = prices.layouts()[self.layouts[place]].machines().min(machines);
+                    let table = hits.of(prices.costs().chances(), machines, working);
+                    *outcomes = self.outcomes_of(table, &draws);
                 }
-                let working = prices.layouts()[number].machines().min(machines);
-                let table = hits.of(prices.costs().chances(), machines, working);
-                outcomes.push(self.outcomes_of(table, &draws));
             }
         }
-        let mut coming = Coming { outcomes, rows, rewards: Vec::new() };
+        let mut coming = Coming { outcomes, rows, rewards: Vec::new(), wanted };
         if timing == Timing::BeforeDraw {
-            coming.rewards = self.mean_rewards(prices, &coming.outcomes);
+            coming.rewards = self.mean_rewards(&coming);
         }
         coming
     }
 
+    /// The states of `among` these numbers of machines: all, or what the actions and the layout of that number become.
+    fn wanted(&self, among: RangeInclusive<u32>, present: Option<usize>) -> Vec<bool> {
+        let count = self.layouts.len();
+        let mut wanted = vec![false; self.states()];
+        for row in among.map(|machines| self.row(machines)) {
+            let wanted = &mut wanted[row * count..][..count];
+            let Some(number) = present else {
+                wanted.fill(true);
+                continue;
+            };
+            let place = self.layouts.binary_search(&number).unwrap_or(0);
+            let adapted = &self.adapted[row * count..][..count];
+            self.actions.iter().chain([&place]).for_each(|&place| wanted[adapted[place]] = true);
+        }
+        wanted
+    }
+
     /// The outcomes of a layout whose losses are those of `table`, one for each (losses among the working, machines then).
     fn outcomes_of(&self, table: &[f64], draws: &[(f64, u32, u32)]) -> Vec<Outcome> {
-        let rows = (self.highest - self.lowest + 1) as usize;
+        let row_of = |draw: &(f64, u32, u32)| self.row(draw.2);
+        let first = draws.iter().map(row_of).min().unwrap_or(0);
+        let rows = draws.iter().map(row_of).max().unwrap_or(0) + 1 - first;
         let mut chances = vec![0.0; SIDE * rows];
-        for &(chance, lost, after) in draws {
-            let row = self.row(after);
-            let hits = &table[lost.min(MOST_LOST) as usize * SIDE..][..SIDE];
-            for (hit, share) in hits.iter().enumerate().filter(|(_, share)| chance * **share >= NEGLIGIBLE) {
-                chances[hit * rows + row] += chance * share;
+        for draw in draws {
+            let hits = &table[draw.1.min(MOST_LOST) as usize * SIDE..][..SIDE];
+            for (hit, share) in hits.iter().enumerate().filter(|(_, share)| draw.0 * **share >= NEGLIGIBLE) {
+                chances[hit * rows + row_of(draw) - first] += draw.0 * share;
             }
         }
         let likely = chances.into_iter().enumerate().filter(|(_, chance)| *chance > 0.0);
-        likely.map(|(at, chance)| Outcome { chance, hit: at / rows, row: at % rows }).collect()
+        likely.map(|(at, chance)| Outcome { chance, hit: at / rows, row: first + at % rows }).collect()
     }
 
     /// What may come of a state.
@@ -202,53 +223,46 @@ impl Space {
         &coming[state / count * kinds + self.kinds[state % count]]
     }
 
-    /// The mean of R_r(c, a') over the outcomes of every state, for every action.
-    fn mean_rewards(&self, prices: &Prices<'_>, outcomes: &[Vec<Outcome>]) -> Vec<f64> {
+    /// The mean of R_r(c, a') over the outcomes of every state whose V is asked for, for every action.
+    fn mean_rewards(&self, coming: &Coming) -> Vec<f64> {
         let (count, actions) = (self.layouts.len(), self.actions.len());
         let mut means = vec![0.0; self.states() * actions];
-        for (state, means) in means.chunks_mut(actions).enumerate() {
-            let outcomes = self.outcomes(outcomes, state);
+        for (state, means) in means.chunks_mut(actions).enumerate().filter(|(state, _)| coming.wanted[*state])
+        {
+            let outcomes = self.outcomes(&coming.outcomes, state);
             let Some(fewest) = outcomes.iter().map(|outcome| outcome.row).min() else { continue };
-            let c = state % count;
-            let fit = self.fitting_actions(prices, self.lowest + fewest as u32);
-            let (fitting, others) = means.split_at_mut(fit);
+            let (c, fit) = (state % count, self.fit[fewest]);
             let mut chances = [0.0; SIDE]; // of r losses among the working machines
             outcomes.iter().for_each(|outcome| chances[outcome.hit] += outcome.chance);
             for (chance, of) in chances.iter().zip(&self.chosen).filter(|(chance, _)| **chance > 0.0) {
-                let rewards = &of[c * actions..][..fit];
-                fitting.iter_mut().zip(rewards).for_each(|(mean, reward)| *mean += chance * reward);
+                add(&mut means[..fit], *chance, &of[c * actions..]);
             }
-            for outcome in outcomes {
-                let (adapted, rewards) = (
-                    &self.adapted[outcome.row * count..][..count],
-                    &self.rewards[outcome.hit][c * count..][..count],
-                );
-                let each = others.iter_mut().zip(&self.actions[fit..]);
-                each.for_each(|(mean, &a)| *mean += outcome.chance * rewards[adapted[a]]);
+            // The others shrink where they do not fit.
+            for &Outcome { chance, hit, row } in outcomes {
+                let fits = self.fit[row].max(fit);
+                add(&mut means[fit..fits], chance, &self.chosen[hit][c * actions + fit..]);
+                let (adapted, rewards) =
+                    (&self.adapted[row * count..][..count], &self.rewards[hit][c * count..][..count]);
+                let each = means[fits..].iter_mut().zip(&self.actions[fits..]);
+                each.for_each(|(mean, &a)| *mean += chance * rewards[adapted[a]]);
             }
         }
         means
     }
 
     /// V one interval earlier than `values`.
-    pub(super) fn before(
-        &self,
-        prices: &Prices<'_>,
-        timing: Timing,
-        coming: &Coming,
-        values: &[f64],
-    ) -> Vec<f64> {
+    pub(super) fn before(&self, timing: Timing, coming: &Coming, values: &[f64]) -> Vec<f64> {
         match timing {
-            Timing::AfterDraw => self.choose_after(prices, coming, values),
+            Timing::AfterDraw => self.choose_after(coming, values),
             Timing::BeforeDraw => self.choose_before(coming, values),
         }
     }
 
-    fn choose_after(&self, prices: &Prices<'_>, coming: &Coming, values: &[f64]) -> Vec<f64> {
+    fn choose_after(&self, coming: &Coming, values: &[f64]) -> Vec<f64> {
         let (count, actions) = (self.layouts.len(), self.actions.len());
         let of_actions: Vec<f64> =
             values.chunks(count).flat_map(|row| self.actions.iter().map(|&a| row[a])).collect();
-        let fit: Vec<usize> = self.all().map(|machines| self.fitting_actions(prices, machines)).collect();
+        let fit = &self.fit;
         // The maximum over a of R_r(c, a) + V(row, a), each when it is first wanted.
         let mut known = vec![f64::NAN; self.rewards.len() * values.len()];
         let mut best = |hit: usize, row: usize, c: usize| {
@@ -295,12 +309,20 @@ impl Space {
             }
         }
         let value = |state: usize| {
+            if !coming.wanted[state] {
+                return 0.0;
+            }
             let (now, then) =
                 (&coming.rewards[state * actions..][..actions], &after[state / count * actions..][..actions]);
             highest_sum(now, then)
         };
         (0..values.len()).map(value).collect()
     }
+}
+
+/// Adds `factor` times the first of `values` to `sums`.
+fn add(sums: &mut [f64], factor: f64, values: &[f64]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += factor * value);
 }
 
 /// The highest of `a[i] + b[i]`; eight at a time, so that it vectorises.
@@ -331,38 +353,4 @@ fn rewards(prices: &mut Prices<'_>, interval_s: f64, layouts: &[usize]) -> Vec<V
         rewards
     };
     (0..=MOST_LOST).map(of).collect()
-}
-
-/// Idle; all layouts if they are few; else those worth choosing, the present one, and what they may shrink to.
-fn worth_a_thought(prices: &Prices<'_>, lowest: u32, highest: u32, present: Layout) -> Vec<usize> {
-    let all: Vec<usize> = prices.fitting(highest).filter(|&number| number > 0).collect();
-    let mut worth = all.clone();
-    if all.len() > MANY_LAYOUTS {
-        let floor = 0.8 * prices.rate(prices.index(prices.costs().profile().best(lowest)));
-        let near = near_best(prices, all.into_iter()).filter(|&number| prices.rate(number) >= floor);
-        let layouts: Vec<Layout> = near.map(|number| prices.layouts()[number]).chain([present]).collect();
-        let shrunk =
-            |layout: Layout| (lowest..=highest).map(move |machines| adapt(prices.costs(), layout, machines));
-        worth = layouts.into_iter().flat_map(shrunk).map(|layout| prices.index(layout)).collect();
-    }
-    worth.extend([0, prices.index(present)]);
-    worth.sort_unstable();
-    worth.dedup();
-    worth
-}
-
-/// Places of the layouts worth choosing; idle's alone if there is none.
-fn worth_choosing(prices: &Prices<'_>, layouts: &[usize]) -> Vec<usize> {
-    let near = near_best(prices, layouts.iter().copied().filter(|&number| number > 0));
-    let places: Vec<usize> = near.filter_map(|number| layouts.binary_search(&number).ok()).collect();
-    if places.is_empty() { vec![0] } else { places }
-}
-
-/// Of layouts by machines, those that train nearly as much as the best that needs no more machines.
-fn near_best(prices: &Prices<'_>, numbers: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
-    let mut best: f64 = 0.0;
-    numbers.filter(move |&number| {
-        best = best.max(prices.rate(number));
-        prices.rate(number) >= NEAR_BEST * best
-    })
 }
