@@ -3,10 +3,10 @@
 use crate::cost::{Change, CostModel, Step};
 use crate::{Interval, Layout};
 
-/// What one interval was spent on. `useful + redone + migrating + idle` is the length of the interval.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+/// What one interval was spent on. `useful + redone + migrating + idle` is the length of the interval: time of the job, not of machines.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Spent {
-    /// The layout at the end of the interval.
+    /// The layout at the end of the interval; where pipelines differ, their number and the shallowest depth.
     pub layout: Layout,
     /// Machines that work in it.
     pub machines: u32,
@@ -14,7 +14,7 @@ pub struct Spent {
     pub samples: f64,
     /// Seconds of training that were kept.
     pub useful_s: f64,
-    /// Seconds of training that were lost and done again.
+    /// Seconds of training that were lost and done again, and by which a loss slows work down.
     pub redone_s: f64,
     /// Seconds of migration, restarts and checkpoints.
     pub migrating_s: f64,

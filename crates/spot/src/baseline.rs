@@ -6,7 +6,8 @@
 //! same ideas over to any model with a measured profile and to machines that come and go. No measurement of these
 //! systems on such a profile exists: their results are *modelled, unchecked*, and are to be shown with these words.
 //!
-//! Time is that of the job, not of machines: the four kinds of seconds of a [`Spent`] sum to the interval.
+//! `step` of a system says what an interval was spent on, in words too. Work that is lost later was counted as useful when it was done; the
+//! interval of the loss takes it back, so its samples and useful seconds may be below zero. Sums over time are right.
 
 pub mod bamboo;
 pub mod controlled;
@@ -16,37 +17,13 @@ mod speeds;
 mod tests;
 pub mod varuna;
 
-use crate::{Interval, Layout};
+use crate::Interval;
 pub use bamboo::{Bamboo, BambooRules};
 pub use oobleck::{Oobleck, OobleckRules};
 pub use varuna::{Varuna, VarunaRules};
 
 /// What to write beside every result of [`Varuna`], [`Bamboo`] and [`Oobleck`].
 pub const LABEL: &str = "modelled, unchecked";
-
-/// What came of one interval.
-///
-/// Work that is lost later was counted as useful when it was done; the interval of the loss takes it back, so its
-/// `samples` and `useful_s` may be below zero. Sums over time are right.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Spent {
-    /// Samples trained, less those lost.
-    pub samples: f64,
-    /// Seconds of training that counted.
-    pub useful_s: f64,
-    /// Seconds of training that were lost, and seconds that repeat or slow down work because of a loss.
-    pub redone_s: f64,
-    /// Seconds of restarting, rebalancing, copying state or saving while nothing is trained.
-    pub migrating_s: f64,
-    /// Seconds without enough machines.
-    pub idle_s: f64,
-    /// The layout at the end. For [`Oobleck`], whose pipelines differ, the number of pipelines and the shallowest depth.
-    pub layout: Layout,
-    /// Machines that work in it; the others are spare.
-    pub machines: u32,
-    /// What was decided, and why.
-    pub why: String,
-}
 
 /// Seconds of migration that are still owed, paid before training goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

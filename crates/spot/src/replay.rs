@@ -3,7 +3,7 @@
 mod supply;
 
 use crate::account::{Account, Spent};
-use crate::baseline::{self, Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
+use crate::baseline::{Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
 use crate::cost::{Change, CostModel};
 use crate::plan::Planner;
 use crate::policy::{self, Decision, Notice, POLICIES, Sight};
@@ -176,11 +176,9 @@ fn decided(
 }
 
 /// A system with books of its own.
-fn modelled(trace: &Availability, mut step: impl FnMut(Interval) -> baseline::Spent) -> Vec<Turn> {
+fn modelled(trace: &Availability, mut step: impl FnMut(Interval) -> (Spent, String)) -> Vec<Turn> {
     let each = trace.intervals.iter().map(|&interval| {
-        let baseline::Spent { samples, useful_s, redone_s, migrating_s, idle_s, layout, machines, why } =
-            step(interval);
-        let spent = Spent { layout, machines, samples, useful_s, redone_s, migrating_s, idle_s };
+        let (spent, why) = step(interval);
         Turn { interval, spent, why, forecast: Vec::new() }
     });
     each.collect()

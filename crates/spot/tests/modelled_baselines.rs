@@ -4,7 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use dunlin_spot::baseline::{Bamboo, BambooRules, Oobleck, OobleckRules, Spent, Varuna, VarunaRules};
+use dunlin_spot::account::Spent;
+use dunlin_spot::baseline::{Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
 use dunlin_spot::{Interval, Layout};
 use std::path::Path;
 
@@ -76,9 +77,9 @@ fn the_modelled_systems_stay_below_the_ideal() {
         let mut oobleck =
             Oobleck::new(&speeds, batch, OobleckRules::for_model(parameters, shallowest)).unwrap();
         let results = [
-            ("varuna", replay(&trace, |minute| varuna.step(minute, 60.0))),
-            ("bamboo", replay(&trace, |minute| bamboo.step(minute, 60.0))),
-            ("oobleck", replay(&trace, |minute| oobleck.step(minute, 60.0))),
+            ("varuna", replay(&trace, |minute| varuna.step(minute, 60.0).0)),
+            ("bamboo", replay(&trace, |minute| bamboo.step(minute, 60.0).0)),
+            ("oobleck", replay(&trace, |minute| oobleck.step(minute, 60.0).0)),
         ];
         for (name, (rate, hours)) in results {
             println!(

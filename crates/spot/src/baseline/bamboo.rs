@@ -18,7 +18,8 @@
 //! ```
 
 use super::speeds::Speeds;
-use super::{Debt, Spent, events};
+use super::{Debt, events};
+use crate::account::Spent;
 use crate::{Error, Interval, Layout, Result};
 
 /// Constants of [`Bamboo`].
@@ -92,7 +93,7 @@ impl Bamboo {
     }
 
     /// One interval of `seconds`; its losses and arrivals happen at its start.
-    pub fn step(&mut self, interval: Interval, seconds: f64) -> Spent {
+    pub fn step(&mut self, interval: Interval, seconds: f64) -> (Spent, String) {
         let mut spent = Spent::default();
         let mut why = vec![events(interval)];
         if interval.added > 0 {
@@ -120,8 +121,7 @@ impl Bamboo {
         if self.depth.is_none() {
             why.push("no depth of the profile leaves room for the redundant stage".into());
         }
-        spent.why = why.join(", ");
-        spent
+        (spent, why.join(", "))
     }
 
     fn best(&self, machines: u32) -> Option<(Layout, f64)> {

@@ -22,7 +22,8 @@
 
 use super::bamboo::chance_of_none;
 use super::speeds::Speeds;
-use super::{Debt, Spent, events};
+use super::{Debt, events};
+use crate::account::Spent;
 use crate::{Error, Interval, Layout, Result};
 
 /// Constants of [`Oobleck`].
@@ -119,13 +120,13 @@ impl Oobleck {
     }
 
     /// One interval of `seconds`; its losses and arrivals happen at its start.
-    pub fn step(&mut self, interval: Interval, seconds: f64) -> Spent {
+    pub fn step(&mut self, interval: Interval, seconds: f64) -> (Spent, String) {
         let mut spent = Spent::default();
-        spent.why = format!("{}: {}", events(interval), self.change(interval, &mut spent));
+        let why = format!("{}: {}", events(interval), self.change(interval, &mut spent));
         self.advance(seconds.max(0.0), &mut spent);
         spent.layout = self.running.map_or(Layout::IDLE, |mix| mix.layout());
         spent.machines = self.running.map_or(0, |mix| mix.machines());
-        spent
+        (spent, why)
     }
 
     /// The fastest mix of at most `machines`, among those of f + 1 pipelines or more if there are any.

@@ -2,6 +2,7 @@
 
 use super::controlled::{Constants, Every, Failure, System, average};
 use super::*;
+use crate::Layout;
 use dunlin_rng::stream;
 
 /// 1 sample a second a machine at depth 2, 0.9 at depth 3, 0.8 at depth 4; up to 12 machines.
@@ -49,7 +50,7 @@ fn come(added: u32) -> Interval {
 #[test]
 fn varuna_pays_a_restart_and_loses_what_no_checkpoint_covers() {
     let mut policy = varuna();
-    let first = policy.step(come(10), 60.0);
+    let (first, _) = policy.step(come(10), 60.0);
     assert_eq!((first.migrating_s, first.useful_s, first.samples), (30.0, 30.0, 300.0));
     assert_eq!(
         (first.layout, first.machines),
@@ -57,14 +58,14 @@ fn varuna_pays_a_restart_and_loses_what_no_checkpoint_covers() {
         "depth 3 does not divide 4 cut points"
     );
     // iterations of 6 s, a checkpoint each: 63 s are 10 iterations and 3 s
-    let second = policy.step(quiet(10), 63.0);
+    let (second, _) = policy.step(quiet(10), 63.0);
     assert_eq!((second.useful_s, second.samples), (63.0, 630.0));
-    let third = policy.step(Interval { before: 10, added: 0, removed: 3 }, 60.0);
+    let (third, why) = policy.step(Interval { before: 10, added: 0, removed: 3 }, 60.0);
     assert!((third.redone_s - 3.0).abs() < 1e-9, "{third:?}");
     assert!((third.samples - (30.0 * 6.0 - 30.0)).abs() < 1e-9, "{third:?}");
     assert_eq!((third.migrating_s, third.layout), (30.0, Layout::new(3, 2)));
-    assert!(third.why.contains("3 lost") && third.why.contains("3x2 after 30 s"), "{}", third.why);
-    let last = policy.step(Interval { before: 7, added: 0, removed: 6 }, 60.0);
+    assert!(why.contains("3 lost") && why.contains("3x2 after 30 s"), "{}", why);
+    let (last, _) = policy.step(Interval { before: 7, added: 0, removed: 6 }, 60.0);
     assert_eq!((last.idle_s, last.layout), (60.0, Layout::IDLE));
 }
 
@@ -72,9 +73,9 @@ fn varuna_pays_a_restart_and_loses_what_no_checkpoint_covers() {
 fn varuna_saves_before_it_takes_newcomers_in() {
     let mut policy = varuna();
     policy.step(come(4), 61.0);
-    let grown = policy.step(Interval { before: 4, added: 4, removed: 0 }, 60.0);
+    let (grown, _) = policy.step(Interval { before: 4, added: 4, removed: 0 }, 60.0);
     assert_eq!((grown.redone_s, grown.migrating_s, grown.layout), (0.0, 30.0, Layout::new(4, 2)));
-    let odd = policy.step(Interval { before: 8, added: 1, removed: 0 }, 60.0);
+    let (odd, _) = policy.step(Interval { before: 8, added: 1, removed: 0 }, 60.0);
     assert_eq!((odd.migrating_s, odd.useful_s), (0.0, 60.0), "a ninth machine makes no faster layout");
 }
 
@@ -83,53 +84,53 @@ fn a_copy_on_its_way_protects_nothing() {
     let rules = VarunaRules { checkpoint_copy_s: 100.0, restart_s: 0.0, ..VarunaRules::for_model(0.0, 0) };
     let mut policy = Varuna::new(&profile(), 10.0, rules).unwrap();
     policy.step(come(10), 60.0); // a snapshot after 10 s, durable after 110 s
-    let lost = policy.step(Interval { before: 10, added: 0, removed: 2 }, 60.0);
+    let (lost, _) = policy.step(Interval { before: 10, added: 0, removed: 2 }, 60.0);
     assert_eq!(lost.redone_s, 60.0);
     policy.step(quiet(8), 60.0); // 12.5 s + 100 s: durable after 112.5 s of 120
-    let lost = policy.step(Interval { before: 8, added: 0, removed: 2 }, 60.0);
+    let (lost, _) = policy.step(Interval { before: 8, added: 0, removed: 2 }, 60.0);
     assert!((lost.redone_s - 107.5).abs() < 1e-9, "what was trained after the snapshot: {lost:?}");
 }
 
 #[test]
 fn bamboo_goes_deeper_and_slower_but_survives() {
     let mut policy = Bamboo::new(&profile(), BATCH, BambooRules::default()).unwrap();
-    let first = policy.step(come(12), 60.0);
+    let (first, _) = policy.step(come(12), 60.0);
     assert_eq!((first.idle_s, first.layout), (45.0, Layout::new(4, 3)), "1.5 x the shallowest, after 45 s");
     assert_eq!(first.migrating_s, 15.0);
-    let second = policy.step(quiet(12), 60.0);
+    let (second, _) = policy.step(quiet(12), 60.0);
     assert!(
         (second.samples - 45.0 * 12.0 * 0.9 * 0.802).abs() < 1e-9,
         "15 s of meeting were left: {second:?}"
     );
-    let lost = policy.step(Interval { before: 12, added: 0, removed: 1 }, 60.0);
+    let (lost, _) = policy.step(Interval { before: 12, added: 0, removed: 1 }, 60.0);
     let iteration = BATCH / (12.0 * 0.9 * 0.802);
     assert!(
         (lost.migrating_s - 20.0).abs() < 1e-9 && (lost.redone_s - iteration / 4.0).abs() < 1e-9,
         "{lost:?}"
     );
     assert_eq!(lost.layout, Layout::new(3, 3));
-    let spare = policy.step(Interval { before: 11, added: 0, removed: 1 }, 60.0);
+    let (spare, _) = policy.step(Interval { before: 11, added: 0, removed: 1 }, 60.0);
     assert!(
         (spare.migrating_s - 20.0 * 9.0 / 11.0).abs() < 1e-9,
         "a spare was hit with chance 2/11: {spare:?}"
     );
     let shallow: Vec<_> = profile().into_iter().filter(|(layout, _)| layout.stages == 2).collect();
     let mut policy = Bamboo::new(&shallow, BATCH, BambooRules::default()).unwrap();
-    assert_eq!(policy.step(come(12), 60.0).idle_s, 60.0, "no depth leaves room");
+    assert_eq!(policy.step(come(12), 60.0).0.idle_s, 60.0, "no depth leaves room");
 }
 
 #[test]
 fn oobleck_fills_the_machines_with_unlike_pipelines() {
     let mut policy = oobleck();
-    let first = policy.step(come(7), 60.0);
-    assert_eq!((first.machines, first.layout), (7, Layout::new(3, 2)), "2x2 + 1x3: {}", first.why);
+    let (first, why) = policy.step(come(7), 60.0);
+    assert_eq!((first.machines, first.layout), (7, Layout::new(3, 2)), "2x2 + 1x3: {}", why);
     assert!((first.samples - 30.0 * 6.7).abs() < 1e-9, "{first:?}");
-    let lost = policy.step(Interval { before: 7, added: 0, removed: 1 }, 60.0);
+    let (lost, _) = policy.step(Interval { before: 7, added: 0, removed: 1 }, 60.0);
     assert!((lost.migrating_s - 5.0).abs() < 1e-9, "{lost:?}");
     assert!((lost.redone_s - 30.0 % (BATCH / 6.7)).abs() < 1e-9, "the iteration in progress: {lost:?}");
-    let grown = policy.step(Interval { before: 6, added: 6, removed: 0 }, 60.0);
+    let (grown, _) = policy.step(Interval { before: 6, added: 6, removed: 0 }, 60.0);
     assert_eq!((grown.migrating_s, grown.redone_s, grown.layout), (5.0, 0.0, Layout::new(6, 2)));
-    let gone = policy.step(Interval { before: 12, added: 0, removed: 11 }, 60.0);
+    let (gone, _) = policy.step(Interval { before: 12, added: 0, removed: 11 }, 60.0);
     assert_eq!((gone.idle_s, gone.layout), (60.0, Layout::IDLE));
 }
 
@@ -137,14 +138,14 @@ fn oobleck_fills_the_machines_with_unlike_pipelines() {
 fn oobleck_without_a_replica_goes_back_to_a_checkpoint() {
     let mut policy = oobleck();
     policy.step(come(3), 60.0); // one pipeline, of all three
-    let lost = policy.step(Interval { before: 3, added: 0, removed: 1 }, 60.0);
+    let (lost, why) = policy.step(Interval { before: 3, added: 0, removed: 1 }, 60.0);
     // some stage is hit with 1 - (2/3)^3; all that was trained is at risk with that chance, the iteration with the rest
     let gone = 1.0 - (2.0f64 / 3.0).powi(3);
     let in_iteration = 30.0 % (BATCH / 2.7);
     let expected = (1.0 - gone) * in_iteration + gone * 30.0;
     assert!((lost.redone_s - expected).abs() < 1e-9, "{lost:?}, {expected}");
     assert!((lost.migrating_s - (5.0 + gone * 30.0)).abs() < 1e-9, "{lost:?}");
-    assert!(lost.why.contains("too few for 1 losses"), "{}", lost.why);
+    assert!(why.contains("too few for 1 losses"), "{}", why);
 }
 
 #[test]
@@ -159,9 +160,9 @@ fn seconds_add_up_whatever_happens() {
         machines = interval.after();
         let seconds = rng.unit() * 100.0;
         let all = [
-            policies.0.step(interval, seconds),
-            policies.1.step(interval, seconds),
-            policies.2.step(interval, seconds),
+            policies.0.step(interval, seconds).0,
+            policies.1.step(interval, seconds).0,
+            policies.2.step(interval, seconds).0,
         ];
         for (spent, total) in all.iter().zip(&mut samples) {
             let sum = spent.useful_s + spent.redone_s + spent.migrating_s + spent.idle_s;

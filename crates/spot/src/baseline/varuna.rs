@@ -9,7 +9,8 @@
 //! ```
 
 use super::speeds::Speeds;
-use super::{Debt, Spent, events};
+use super::{Debt, events};
+use crate::account::Spent;
 use crate::{Error, Interval, Layout, Result};
 
 /// Checkpoints come no closer than this.
@@ -93,16 +94,16 @@ impl Varuna {
     }
 
     /// One interval of `seconds`; its losses and arrivals happen at its start.
-    pub fn step(&mut self, interval: Interval, seconds: f64) -> Spent {
+    pub fn step(&mut self, interval: Interval, seconds: f64) -> (Spent, String) {
         let mut spent = Spent::default();
         let machines = interval.after();
         let cut_points = self.rules.cut_points;
         let target = self.speeds.best(machines, |depth| cut_points == 0 || cut_points.is_multiple_of(depth));
-        spent.why = format!("{}: {}", events(interval), self.change(interval, target, &mut spent));
+        let why = format!("{}: {}", events(interval), self.change(interval, target, &mut spent));
         self.advance(seconds.max(0.0), &mut spent);
         spent.layout = self.running.map_or(Layout::IDLE, |(layout, _)| layout);
         spent.machines = spent.layout.machines();
-        spent
+        (spent, why)
     }
 
     /// Stops and restarts where the events ask for it; says what was done.
