@@ -69,6 +69,8 @@ pub(super) struct Space {
     kinds: Vec<usize>,
     /// `fit[row]`: how many of the actions fit, the first ones.
     fit: Vec<usize>,
+    /// `useful[row]`: if no more machines than that may be there, the actions from this one on shrink to what others do.
+    useful: Vec<usize>,
     /// `rewards[r][c * layouts + a]`: R_r(c, a).
     rewards: Vec<Vec<f64>>,
     /// `chosen[r][c * actions + i]`: the same for the actions alone.
@@ -111,7 +113,8 @@ impl Space {
         let fit = (lowest..=highest)
             .map(|machines| actions.partition_point(|place| machines_of(place) <= machines))
             .collect();
-        Space { lowest, highest, layouts, actions, kinds, fit, rewards, chosen, adapted }
+        let useful = (lowest..=highest).map(|most| useful(prices, &layouts, &actions, most)).collect();
+        Space { lowest, highest, layouts, actions, kinds, fit, useful, rewards, chosen, adapted }
     }
 
     pub(super) fn states(&self) -> usize {
@@ -230,7 +233,14 @@ impl Space {
         for (state, means) in means.chunks_mut(actions).enumerate().filter(|(state, _)| coming.wanted[*state])
         {
             let outcomes = self.outcomes(&coming.outcomes, state);
-            let Some(fewest) = outcomes.iter().map(|outcome| outcome.row).min() else { continue };
+            let (fewest, most) = outcomes
+                .iter()
+                .fold((usize::MAX, 0), |(a, b), outcome| (a.min(outcome.row), b.max(outcome.row)));
+            if outcomes.is_empty() {
+                continue;
+            }
+            let (means, needless) = means.split_at_mut(self.useful[most]);
+            needless.fill(f64::NEG_INFINITY);
             let (c, fit) = (state % count, self.fit[fewest]);
             let mut chances = [0.0; SIDE]; // of r losses among the working machines
             outcomes.iter().for_each(|outcome| chances[outcome.hit] += outcome.chance);
@@ -318,6 +328,17 @@ impl Space {
         };
         (0..values.len()).map(value).collect()
     }
+}
+
+/// How many actions differ if there are at most `most` machines: the last ones shrink to what fewer pipelines of their P do too.
+fn useful(prices: &Prices<'_>, layouts: &[usize], actions: &[usize], most: u32) -> usize {
+    let layout = |place: &usize| prices.layouts()[layouts[*place]];
+    let needless = |at: usize| {
+        let large = layout(&actions[at]);
+        let serves = |other: Layout| other.stages == large.stages && other.machines() + other.stages > most;
+        large.machines() > most && actions[..at].iter().any(|place| serves(layout(place)))
+    };
+    (0..actions.len()).rev().find(|&at| !needless(at)).map_or(0, |at| at + 1)
 }
 
 /// Adds `factor` times the first of `values` to `sums`.
