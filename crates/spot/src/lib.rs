@@ -25,7 +25,7 @@ pub mod replay;
 pub mod trace;
 
 pub use error::{Error, Result};
-pub use interval::{Interval, Layout};
+pub use interval::{Interval, Layout, Run};
 
 /// A number that changes with the bytes: tables are printed with it, so that two of them can be told apart. FNV-1a.
 pub fn fingerprint(bytes: &[u8]) -> u64 {

@@ -17,8 +17,10 @@
 
 pub mod cut;
 pub mod fit;
+pub mod mixed;
 pub mod network;
 pub mod schedule;
+pub mod shapes;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -26,8 +28,10 @@ mod tests;
 use crate::{Error, Layout, Result};
 pub use cut::Cut;
 pub use fit::{Fit, Measured, fit};
+pub use mixed::{Fleet, Mixed};
 pub use network::Network;
 use schedule::{Stage, one_forward_one_backward};
+pub use shapes::{Shape, shapes};
 pub use table::{Layer, LayerTable};
 
 /// Most machines a table may be made for.
