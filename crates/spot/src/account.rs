@@ -107,12 +107,21 @@ pub(crate) fn total_ms(costs: &CostModel, owed_ms: f64, to: Layout, cost_ms: f64
 }
 
 /// What becomes of a plan when only `machines` are there: P stays, D shrinks; if not one pipeline is left, the deepest
-/// single pipeline of the table that fits.
+/// single pipeline of the table that fits. Of pipelines of two depths the fastest that are left of them.
 pub fn adapt(costs: &CostModel, wanted: Layout, machines: u32) -> Layout {
     if wanted.machines() <= machines {
         return wanted;
     }
+    let profile = costs.profile();
+    if wanted.is_mixed() {
+        let left = profile.layouts().iter().filter(|layout| layout.machines() <= machines);
+        let part = left.filter(|layout| layout.common(wanted) == **layout);
+        let rate = |layout: &&Layout| profile.samples_per_second(**layout);
+        if let Some(fastest) = part.max_by(|a, b| rate(a).total_cmp(&rate(b))) {
+            return *fastest;
+        }
+    }
     let pipelines = machines / wanted.stages;
     let layout = if pipelines > 0 { Layout::new(pipelines, wanted.stages) } else { Layout::new(1, machines) };
-    if costs.profile().samples_per_second(layout) > 0.0 { layout } else { Layout::IDLE }
+    if profile.samples_per_second(layout) > 0.0 { layout } else { Layout::IDLE }
 }

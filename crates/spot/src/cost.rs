@@ -116,19 +116,22 @@ impl CostModel {
         CostModel::with_rules(profile, Rules::Published)
     }
 
-    /// The price list of `profile` by `rules`.
+    /// The price list of `profile` by `rules`; corrected ones know the profile's shapes ([`Profile::with_shapes`]).
     pub fn with_rules(profile: &Profile, rules: Rules) -> CostModel {
+        let profile = match rules {
+            Rules::Published => profile.without_shapes(),
+            Rules::Corrected => profile.with_shapes(),
+        };
         let mut stages = BTreeMap::new();
-        for layout in profile.layouts() {
-            stages.entry(layout.stages).or_insert_with(|| Stages::new(profile, layout.stages));
+        for run in profile.layouts().iter().flat_map(Layout::runs) {
+            stages.entry(run.stages).or_insert_with(|| Stages::new(&profile, run.stages));
         }
-        CostModel {
-            profile: profile.clone(),
-            rules,
-            hands_over: false,
-            stages,
-            chances: Chances::new(2 * MAX_MACHINES),
-        }
+        CostModel { profile, rules, hands_over: false, stages, chances: Chances::new(2 * MAX_MACHINES) }
+    }
+
+    /// The same for the layouts of the measured table alone.
+    pub fn without_shapes(&self) -> CostModel {
+        CostModel { profile: self.profile.without_shapes(), ..self.clone() }
     }
 
     /// The same where a machine that goes hands its state over before: no stage is without a holder.

@@ -5,6 +5,7 @@
 //! [`Profile::parse`]. Tables are kept as measured, with their quirks (a bigger layout may be slower).
 
 mod parts;
+mod shapes;
 mod synthetic;
 mod table;
 
@@ -58,6 +59,8 @@ struct File {
     #[serde(default)]
     network: Network,
     throughput: Vec<(u32, u32, f64)>,
+    #[serde(default)]
+    shapes: BTreeMap<String, f64>,
 }
 
 /// An fp32 weight and two moments of Adam.
@@ -101,6 +104,10 @@ pub struct Profile {
     layouts: Vec<Layout>,
     /// Samples per second of every measured layout.
     rates: BTreeMap<Layout, f64>,
+    /// The same of layouts beside them.
+    shapes: BTreeMap<Layout, f64>,
+    /// Whether those count.
+    shaped: bool,
     fingerprint: u64,
 }
 
@@ -123,14 +130,18 @@ impl Profile {
         let (_, text) = known.ok_or_else(|| {
             Error::usage(format!("model {name} is not known; there are {names}, others by --profile FILE"))
         })?;
-        Profile::parse(text, name)
+        let mut profile = Profile::parse(text, name)?;
+        profile.shapes =
+            shapes::built_in(name).map_err(|what| Error::data(format!("profile {name}: {what}")))?;
+        Ok(profile)
     }
 
     /// Reads a profile from JSON. `place` is named in errors.
     ///
     /// The object has `name`, `global_batch`, `micro_batch`, `layers` (rows `{"count", "parameters"}`) and `throughput` (rows
     /// `[pipelines, stages, samples per second]`, 0 for a layout that does not fit); it may have `description`, `source`, `dollars_per_hour`, `allowed`,
-    /// `costs`, `bytes_per_parameter` (default 12), `cut_points`, `redundancy_overhead` and `network` (rows `[bytes, microseconds]`, default 10 Gb/s).
+    /// `costs`, `bytes_per_parameter` (default 12), `cut_points`, `redundancy_overhead`, `network` (rows `[bytes, microseconds]`, default 10 Gb/s) and
+    /// `shapes` (samples per second by words like `3x7+1x9`: layouts that [`Profile::with_shapes`] adds).
     ///
     /// # Errors
     /// Text that is no such object, numbers that cannot be, no layout at all.
@@ -191,7 +202,9 @@ impl Profile {
                 layers.len()
             ));
         }
-        layouts.sort_by_key(|layout| (layout.machines(), layout.pipelines));
+        sort(&mut layouts);
+        let mut shapes = shapes::check(&file.shapes, layers.len())?;
+        shapes.retain(|layout, _| !rates.contains_key(layout));
         Ok(Profile {
             name: file.name,
             description: file.description,
@@ -207,8 +220,35 @@ impl Profile {
             network: file.network,
             layouts,
             rates,
+            shapes,
+            shaped: false,
             fingerprint: crate::fingerprint(text.as_bytes()),
         })
+    }
+
+    /// With the layouts that nobody measured: for the models with a table of layers other numbers of stages and pipelines of two depths,
+    /// simulated ([`crate::pipeline::shapes`]). All of one depth may be chosen then, and of two those that train nearly as
+    /// much as anything on as many machines.
+    ///
+    /// # Examples
+    /// ```
+    /// use dunlin_spot::{Layout, profile::Profile};
+    /// let gpt = Profile::built_in("gpt-6.7b").unwrap();
+    /// assert_eq!(gpt.best(19), Layout::new(1, 16)); // as measured
+    /// assert_eq!(gpt.with_shapes().best(31), Layout::mixed((1, 13), (1, 18)));
+    /// ```
+    pub fn with_shapes(&self) -> Profile {
+        let mut profile = Profile { shaped: true, ..self.clone() };
+        let measured = self.without_shapes().layouts;
+        profile.layouts = shapes::worth(&measured, &self.shapes, |layout| profile.samples_per_second(layout));
+        profile
+    }
+
+    /// Without them.
+    pub fn without_shapes(&self) -> Profile {
+        let mut profile = Profile { shaped: false, ..self.clone() };
+        profile.layouts.retain(|layout| !self.shapes.contains_key(layout));
+        profile
     }
 
     /// Layouts that may be chosen, by machines, then by pipelines. Never empty.
@@ -221,9 +261,10 @@ impl Profile {
         self.rates.iter().map(|(&layout, &rate)| (layout, rate)).collect()
     }
 
-    /// Samples per second of a layout; 0 if it was never measured or is idle.
+    /// Samples per second of a layout, measured or, with shapes, simulated; 0 if it is neither or idle.
     pub fn samples_per_second(&self, layout: Layout) -> f64 {
-        self.rates.get(&layout).copied().unwrap_or(0.0)
+        let simulated = || self.shapes.get(&layout).filter(|_| self.shaped);
+        self.rates.get(&layout).or_else(simulated).copied().unwrap_or(0.0)
     }
 
     /// The layout of most samples per second on `machines` machines; idle if none fits. Of equals the one of more
@@ -260,6 +301,11 @@ impl Profile {
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
+}
+
+/// By machines, then by pipelines.
+fn sort(layouts: &mut [Layout]) {
+    layouts.sort_by_key(|layout| (layout.machines(), layout.all_pipelines(), *layout));
 }
 
 /// The table of throughput, checked.

@@ -1,14 +1,15 @@
 //! What a policy would have achieved on a trace.
 
+mod future;
 mod supply;
 
 use crate::account::{Account, Spent};
 use crate::baseline::{Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
 use crate::cost::{Change, CostModel};
-use crate::plan::Planner;
 use crate::policy::{self, Decision, Notice, POLICIES, Sight};
 use crate::trace::Availability;
 use crate::{Error, Interval, Layout, Result};
+pub use future::{ceiling, told_the_future};
 use serde::Serialize;
 pub use supply::Supply;
 
@@ -107,7 +108,11 @@ pub fn replay_with(
     Ok(replay)
 }
 
-/// Replays `policy` on `trace`.
+/// Planners that know the layouts of the measured table alone, as the published one does, whatever the rules.
+const AS_PUBLISHED: [&str; 2] = ["parcae", "parcae-truth"];
+
+/// Replays `policy` on `trace`. `parcae` and `parcae-truth` know the layouts of the measured table alone, the others all that the rules
+/// know.
 ///
 /// # Errors
 /// A policy that is not known; an empty trace.
@@ -120,6 +125,13 @@ pub fn replay(policy: &str, trace: &Availability, costs: &CostModel, notice: Not
         return Err(Error::data("the trace has no interval; at least one is wanted"));
     }
     let interval_s = trace.interval_ms as f64 / 1000.0;
+    let table;
+    let costs = if AS_PUBLISHED.contains(&known.word) {
+        table = costs.without_shapes();
+        &table
+    } else {
+        costs
+    };
     let (measured, batch) = (costs.profile().measured(), f64::from(costs.profile().global_batch));
     let turns = match known.word {
         "on-demand" => on_demand(trace, costs, interval_s),
@@ -143,7 +155,7 @@ pub fn replay(policy: &str, trace: &Availability, costs: &CostModel, notice: Not
             let mut system = Oobleck::new(&measured, batch, OobleckRules::for_model(parameters, shallowest))?;
             modelled(trace, |interval| system.step(interval, interval_s))
         }
-        "parcae-truth" => with_truth(trace, costs, interval_s),
+        "parcae-truth" => future::planned(trace, costs, interval_s),
         word => decided(word, trace, costs, interval_s, notice)?,
     };
     Ok(summary(known.word, turns, costs, interval_s))
@@ -180,20 +192,6 @@ fn modelled(trace: &Availability, mut step: impl FnMut(Interval) -> (Spent, Stri
     let each = trace.intervals.iter().map(|&interval| {
         let (spent, why) = step(interval);
         Turn { interval, spent, why, forecast: Vec::new() }
-    });
-    each.collect()
-}
-
-/// The published planner on the true future, 12 intervals of it.
-fn with_truth(trace: &Availability, costs: &CostModel, interval_s: f64) -> Vec<Turn> {
-    let mut planner = Planner::new(costs, interval_s);
-    let mut account = Account::new(costs, interval_s);
-    let each = (0..trace.intervals.len()).map(|now| {
-        let path = &trace.intervals[now..trace.intervals.len().min(now + 12)];
-        let planned = planner.plan(account.standing(), path);
-        let forecast = path.iter().map(Interval::after).collect();
-        let spent = account.migrate(path[0], planned.layout);
-        Turn { interval: path[0], spent, why: "the future is known".into(), forecast }
     });
     each.collect()
 }

@@ -6,7 +6,7 @@ use dunlin_spot::account::Standing;
 use dunlin_spot::cost::{CostModel, Rules, Step};
 use dunlin_spot::policy::{Notice, Sight, decider};
 use dunlin_spot::profile::Profile;
-use dunlin_spot::replay::replay;
+use dunlin_spot::replay::{ceiling, replay, told_the_future};
 use dunlin_spot::trace::Availability;
 use dunlin_spot::{Interval, Layout};
 
@@ -46,32 +46,82 @@ fn models(scale: f64) -> impl Iterator<Item = (Profile, Availability)> {
     })
 }
 
-#[test]
-fn cheaper_migration_closes_what_was_left_to_the_ideal() {
-    let (mut of_published, mut of_corrected) = (Vec::new(), Vec::new());
-    for (profile, trace) in models(1.0) {
-        let published = CostModel::new(&profile);
-        let corrected = CostModel::with_rules(&profile, Rules::Corrected);
-        let policies =
-            ["ideal", "parcae-truth", "parcae", "reactive", "reactive-live", "persistence", "dunlin"];
-        for notice in [Notice::None, Notice::AtEvent] {
-            let rates = policies.map(|policy| rate(policy, &trace, &corrected, notice));
-            println!("{} {}: {policies:?} {rates:.4?}", profile.name, notice.word());
-            if notice == Notice::AtEvent {
-                let (ideal, truth, dunlin) = (rates[0], rates[1], rates[6]);
-                let old = rate("parcae-truth", &trace, &published, Notice::None);
-                of_published.push((dunlin - old) / (ideal - old));
-                of_corrected.push((dunlin - truth) / (ideal - truth));
-                assert!(dunlin <= ideal && truth <= ideal && old < dunlin, "{}: {rates:?}", profile.name);
-            }
+/// What a run comes to under corrected rules.
+struct Corrected {
+    name: String,
+    ideal: f64,
+    /// The published planner told the future: with the layouts of the table, and with all.
+    truth: f64,
+    told: f64,
+    /// What no plan exceeds.
+    ceiling: f64,
+    dunlin: f64,
+}
+
+impl Corrected {
+    fn of(profile: &Profile, trace: &Availability, notice: Notice) -> Corrected {
+        let costs = CostModel::with_rules(profile, Rules::Corrected).handing_over(notice.hands_over());
+        let rate = |policy| rate(policy, trace, &costs, notice);
+        Corrected {
+            name: format!("{} {}", profile.name, notice.word()),
+            ideal: rate("ideal"),
+            truth: rate("parcae-truth"),
+            told: told_the_future(trace, &costs).unwrap(),
+            ceiling: ceiling(trace, &costs).unwrap(),
+            dunlin: rate("dunlin"),
         }
     }
-    println!(
-        "of what remains under published rules {of_published:.3?}, under corrected ones {of_corrected:.3?}"
-    );
-    // Both lists see the same future: what is left to the ideal under the corrected one is what no plan without the future can close.
-    assert!(of_corrected.iter().all(|share| *share >= -0.25), "{of_corrected:?}");
-    assert!(of_published.iter().all(|share| *share >= 0.30), "{of_published:?}");
+
+    /// Of what remains between `from` and the ideal, the share that `rate` closes.
+    fn share(&self, from: f64, rate: f64) -> f64 {
+        (rate - from) / (self.ideal - from)
+    }
+
+    fn print(&self) {
+        let Corrected { name, ideal, truth, told, ceiling, dunlin } = self;
+        println!(
+            "{name}: ideal {ideal:.4}, truth {truth:.4} (with all layouts {told:.4}), ceiling {ceiling:.4}, dunlin {dunlin:.4}: \
+            {:.3} of truth to ideal; with all layouts {:.3}, {:.3} can be had",
+            self.share(*truth, *dunlin),
+            self.share(*told, *dunlin),
+            self.share(*told, *ceiling)
+        );
+    }
+}
+
+#[test]
+fn what_remains_to_the_ideal_is_closed_where_layouts_can_do_it() {
+    let mut pooled = (0.0, 0.0);
+    for (profile, trace) in models(1.0) {
+        let run = Corrected::of(&profile, &trace, Notice::AtEvent);
+        run.print();
+        pooled.0 += (run.dunlin - run.truth) / run.ideal;
+        pooled.1 += (run.ideal - run.truth) / run.ideal;
+        let has_layers = profile.name.starts_with("gpt");
+        assert!(run.dunlin <= run.ceiling && run.told <= run.ceiling && run.ceiling < run.ideal);
+        assert!(run.share(run.truth, run.dunlin) >= if has_layers { 0.30 } else { -0.1 }, "{}", run.name);
+        // With the same layouts for all there is next to nothing to close: a plan that knows 12 intervals is as good as one that
+        // knows the trace.
+        assert!(run.share(run.told, run.ceiling) <= 0.02, "{}", run.name);
+        assert!(run.share(run.told, run.dunlin) >= -0.1, "{}", run.name);
+        // Against the published price list, all of it counted as one.
+        let old = rate("parcae-truth", &trace, &CostModel::new(&profile), Notice::None);
+        assert!(run.share(old, run.dunlin) >= 0.30, "{}: {old}", run.name);
+    }
+    println!("pooled over the models {:.3}", pooled.0 / pooled.1);
+    assert!(pooled.0 / pooled.1 >= 0.30);
+}
+
+#[test]
+#[ignore = "minutes: prints the table over all notices"]
+fn shares_with_every_notice() {
+    for (profile, trace) in models(1.0) {
+        for (_, notice) in Notice::WORDS {
+            let run = Corrected::of(&profile, &trace, notice);
+            run.print();
+            assert!(run.dunlin <= run.ceiling, "{}", run.name);
+        }
+    }
 }
 
 /// Every constant times a half and one and a half; the first `minutes` of each trace.

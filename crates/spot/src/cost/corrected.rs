@@ -14,6 +14,8 @@
 //!   earlier interval are ready. Only a layout that wants machines of this very interval waits, and trains on D_v pipelines meanwhile.
 //! - *Building* (`build_ms`) is paid where a machine's stage changes: beside training if that machine does not work
 //!   in the meantime (P stays), stopped if it does (P changes; what it received is then loaded from its host's memory).
+//! - *Layouts* are all that the profile knows, other depths and pipelines of two depths included ([`crate::profile::Profile::with_shapes`]).
+//!   Only `parcae` and `parcae-truth` keep to the measured table, as the published planner does.
 //!
 //! With s = min(1, rate(D_v, P) / rate(to)), and P' = P:
 //!
@@ -24,6 +26,10 @@
 //! P' /= P  [F if lost] + wait (1 - s) + min(T, L (1 - (1 - SLOWED) s)) + build + load + F
 //! D_v = 0, or if it is cheaper               wait + build + T + F
 //! ```
+//!
+//! Pipelines of two depths are treated alike: D_v is taken for each depth, and what both layouts have, K = the fewer pipelines of each
+//! depth, goes on throughout. With s_K = min(1, rate(K) / rate(to)) the other pipelines either stop at once, and all is as if P
+//! stayed with s_K for s, or they train until the state is there and `build + load` costs its 1 - s_K part; the cheaper of both.
 //!
 //! Who is lost: the numbers of victims among the working machines, and how many stages lose how many of them, have their exact
 //! chances (the four likeliest cases for each number of victims are kept); which stages these are is drawn once with a fixed seed.
@@ -40,8 +46,8 @@ pub(super) mod roles;
 mod victims;
 
 use super::{CostModel, Step};
-use crate::Layout;
-use roles::Moved;
+use crate::{Layout, Run};
+use roles::{Moved, mixed::Span};
 use victims::Case;
 
 /// The share of a link that state gets while training goes on. Gradients and activations keep the links of the built-in
@@ -127,8 +133,8 @@ impl CostModel {
         if to.is_idle() || (to == from && case.hit == 0) {
             return always(0.0);
         }
-        let left = case.survivors.iter().copied().min().unwrap_or(0);
-        if from.stages == to.stages && to.pipelines <= left {
+        let left = whole(case, from);
+        if left.common(to) == to {
             return always(self.intra_stage_ms(to));
         }
         let moved = self.moved(hands_over, case, from, to);
@@ -137,50 +143,67 @@ impl CostModel {
         Price { ready_ms: price(0.0), waiting_ms: price(costs.rendezvous_ms + costs.extra_add_ms) }
     }
 
-    /// The price if `moved` moves after `wait_ms`, of a layout that has lost `hit` machines and has `left` whole pipelines.
+    /// The price if `moved` moves after `wait_ms`, of a layout that has lost `hit` machines and whose pipelines `left` are whole.
     #[expect(clippy::too_many_arguments, reason = "what one change is made of")]
     fn moving_ms(
         &self,
         hands_over: bool,
         hit: u32,
-        left: u32,
+        left: Layout,
         wait_ms: f64,
         moved: &Moved,
         from: Layout,
         to: Layout,
     ) -> f64 {
         let pause = self.intra_stage_ms(to);
-        let build = self.profile.costs.build_ms(to.stages);
+        let build = to.runs().map(|run| self.profile.costs.build_ms(run.stages)).fold(0.0, f64::max);
         let transfer = self.transfer_ms(moved);
         let stopped = wait_ms + build + transfer + pause;
         let in_time = hands_over && wait_ms + build + transfer / LINK_SHARE <= HAND_OVER_MS;
-        let (pipelines, paired) = match hit {
+        let (now, paired) = match hit {
             0 => (left, 0.0),
-            _ if in_time => (from.pipelines, 0.0),
+            _ if in_time => (from, 0.0),
             _ => (left, pause),
         };
-        let now = self.profile.samples_per_second(Layout::new(pipelines, from.stages));
         let then = self.profile.samples_per_second(to);
-        if now <= 0.0 || then <= 0.0 {
+        let share = |layout: Layout| (self.profile.samples_per_second(layout) / then).min(1.0);
+        if then <= 0.0 {
             return stopped;
         }
-        let share = (now / then).min(1.0);
-        let (beside, after) = if from.stages == to.stages {
-            (wait_ms + build, 0.0)
-        } else {
-            (wait_ms, build + moved.largest / HOST_BYTES_PER_MS)
+        let kept = now.common(to);
+        // What is kept trains throughout; the others either stop at once or, as long as state moves, train as well.
+        let sending = |layout: Layout| {
+            let rate = self.profile.samples_per_second(layout);
+            (rate > 0.0).then(|| self.transfer_beside_ms(transfer, share(layout), rate))
         };
-        let sending = self.transfer_beside_ms(transfer, share, now);
-        stopped.min(paired + beside * (1.0 - share) + sending + after + pause)
+        let at_once = sending(kept)
+            .map_or(stopped, |sending| paired + (wait_ms + build) * (1.0 - share(kept)) + sending + pause);
+        if kept == now {
+            return stopped.min(at_once);
+        }
+        let after = (build + moved.largest / HOST_BYTES_PER_MS) * (1.0 - share(kept));
+        let later = sending(now)
+            .map_or(stopped, |sending| paired + wait_ms * (1.0 - share(now)) + sending + after + pause);
+        stopped.min(at_once).min(later)
     }
 
     /// What moves if roles are given as they should be; all of it if nothing is held.
     fn moved(&self, hands_over: bool, case: &Case, from: Layout, to: Layout) -> Moved {
-        let ends = |layout: Layout| self.stages.get(&layout.stages).map_or(&[][..], |stages| &stages.ends);
-        let old = ends(from);
+        let ends = |stages: u32| self.stages.get(&stages).map_or(&[][..], |stages| &stages.ends);
+        if from.is_mixed() || to.is_mixed() {
+            let held = spans(from, &case.survivors, ends);
+            let senders: Vec<u32> = match hands_over {
+                true => from.runs().flat_map(|run| vec![run.pipelines; run.stages as usize]).collect(),
+                false => case.survivors.clone(),
+            };
+            let wanted: Vec<u32> =
+                to.runs().flat_map(|run| vec![run.pipelines; run.stages as usize]).collect();
+            return roles::mixed::moved(&held, &senders, &spans(to, &wanted, ends));
+        }
+        let old = ends(from.stages);
         let survivors = if old.is_empty() { &[] } else { case.survivors.as_slice() };
         let handing = if hands_over { from.pipelines } else { 0 };
-        roles::moved(old, survivors, handing, ends(to), to.pipelines)
+        roles::moved(old, survivors, handing, ends(to.stages), to.pipelines)
     }
 
     /// T: the slowest link.
@@ -201,4 +224,28 @@ impl CostModel {
         }
         transfer_ms.min(long_ms * (1.0 - (1.0 - SLOWED) * share))
     }
+}
+
+/// The pipelines that are whole without moving state: of every run as many as its scarcest stage has survivors.
+fn whole(case: &Case, from: Layout) -> Layout {
+    let mut stages = case.survivors.as_slice();
+    let mut runs = from.runs().map(|run| {
+        let (of_run, rest) = stages.split_at(stages.len().min(run.stages as usize));
+        stages = rest;
+        (of_run.iter().copied().min().unwrap_or(0), run.stages)
+    });
+    let (first, second) = (runs.next().unwrap_or_default(), runs.next().unwrap_or_default());
+    Layout::mixed(first, second)
+}
+
+/// The stages of a layout, one run after the other, as runs of bytes; `ends` are those of the stages of a depth.
+fn spans<'e>(layout: Layout, machines: &[u32], ends: impl Fn(u32) -> &'e [f64]) -> Vec<Span> {
+    let of_run = |run: Run| {
+        let ends = ends(run.stages);
+        let start = move |stage: usize| if stage == 0 { 0.0 } else { ends[stage - 1] };
+        ends.iter().enumerate().map(move |(stage, &end)| Span { start: start(stage), end, machines: 0 })
+    };
+    let mut spans: Vec<Span> = layout.runs().flat_map(of_run).collect();
+    spans.iter_mut().zip(machines).for_each(|(span, &machines)| span.machines = machines);
+    spans
 }

@@ -63,6 +63,7 @@ pub fn synthetic(machines: u32) -> Result<Profile> {
         layers: vec![Layers::new(LAYERS.0 as usize, LAYERS.1)],
         network: Network::default(),
         throughput,
+        shapes: Default::default(),
     };
     let name = file.name.clone();
     Profile::check(file, &name).map_err(|what| Error::data(format!("profile {name}: {what}")))

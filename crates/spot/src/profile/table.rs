@@ -78,6 +78,7 @@ fn empty(name: &str, global_batch: u32, micro_batch: u32) -> File {
             layers: Vec::new(),
             network: Network::default(),
             throughput: Vec::new(),
+            shapes: Default::default(),
         },
     }
 }

@@ -6,6 +6,8 @@
 //! programming; its state is how many machines (or roles) of the shared stage are left for the pairs to come. Roles that are left
 //! over go to anybody and save nothing. O((P + P') D D').
 
+pub(in crate::cost) mod mixed;
+
 /// What must be sent, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(in crate::cost) struct Moved {

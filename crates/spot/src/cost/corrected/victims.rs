@@ -1,7 +1,7 @@
 //! Who may be lost: the cases that a price is the mean of.
 
-use crate::Layout;
 use crate::chance::Chances;
+use crate::{Layout, Run};
 
 /// Up to so many victims among the working machines, the ways they may fall on stages are listed with their chances; more are drawn.
 const LISTED: u32 = 8;
@@ -41,20 +41,49 @@ pub(super) fn cases(chances: &Chances, hit: u32, from: Layout) -> Vec<Case> {
 /// The likeliest ways in which `hit` victims fall on the stages of `from`, with shares that sum to 1: how many stages lose 1, 2, ... is
 /// exact, which ones is drawn with a fixed seed.
 fn listed(chances: &Chances, from: Layout, hit: u32) -> Vec<(f64, Vec<u32>)> {
-    let mut ways = Vec::new();
-    partitions(hit, from.pipelines.min(hit), from.stages, &mut Vec::new(), &mut |parts| {
-        ways.push((chances.falls(from.pipelines, from.stages, parts), parts.to_vec()));
-    });
+    let runs: Vec<Run> = from.runs().collect();
+    let mut ways = match runs.as_slice() {
+        [] => vec![(1.0, Vec::new())],
+        [run] => falls(chances, *run, hit),
+        [first, rest @ ..] => {
+            let other = rest[0];
+            let fewest = hit.saturating_sub(other.machines());
+            let split = |of_first: u32| {
+                let chance = chances.hit(from.machines(), first.machines(), hit, of_first);
+                let others = falls(chances, other, hit - of_first);
+                let both = move |(a, left): (f64, Vec<u32>)| {
+                    others
+                        .clone()
+                        .into_iter()
+                        .map(move |(b, more)| (chance * a * b, [&left[..], &more].concat()))
+                };
+                falls(chances, *first, of_first).into_iter().flat_map(both)
+            };
+            (fewest..=hit.min(first.machines())).flat_map(split).collect()
+        }
+    };
     ways.sort_by(|a, b| b.0.total_cmp(&a.0));
     ways.truncate(KEPT);
     let total: f64 = ways.iter().map(|way| way.0).sum();
-    let order = order(from, 0);
+    ways.iter_mut().for_each(|way| way.0 /= total);
+    ways
+}
+
+/// How `hit` victims may fall on the stages of a run, with chances, likeliest first.
+fn falls(chances: &Chances, run: Run, hit: u32) -> Vec<(f64, Vec<u32>)> {
+    let mut ways = Vec::new();
+    partitions(hit, run.pipelines.min(hit), run.stages, &mut Vec::new(), &mut |parts| {
+        ways.push((chances.falls(run.pipelines, run.stages, parts), parts.to_vec()));
+    });
+    ways.sort_by(|a, b| b.0.total_cmp(&a.0));
+    ways.truncate(KEPT);
+    let order = order(run.stages, 0);
     let survivors = |parts: &[u32]| {
-        let mut left = vec![from.pipelines; from.stages as usize];
+        let mut left = vec![run.pipelines; run.stages as usize];
         parts.iter().zip(&order).for_each(|(part, &stage)| left[stage] -= part);
         left
     };
-    ways.iter().map(|(chance, parts)| (chance / total, survivors(parts))).collect()
+    ways.iter().map(|(chance, parts)| (*chance, survivors(parts))).collect()
 }
 
 /// All ways to write `sum` as falling parts of at most `largest`, at most `most` of them.
@@ -73,20 +102,28 @@ fn partitions(sum: u32, largest: u32, most: u32, parts: &mut Vec<u32>, each: &mu
 }
 
 /// The stages in an order that a seed makes.
-fn order(from: Layout, draw: u64) -> Vec<usize> {
-    let mut stages: Vec<usize> = (0..from.stages as usize).collect();
-    dunlin_rng::stream(draw, "victims", &[u64::from(from.stages)]).shuffle(&mut stages);
-    stages
+fn order(stages: u32, draw: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..stages as usize).collect();
+    dunlin_rng::stream(draw, "victims", &[u64::from(stages)]).shuffle(&mut order);
+    order
 }
 
 /// Draws of `hit` working machines, each as likely.
 fn drawn(from: Layout, hit: u32) -> Vec<(f64, Vec<u32>)> {
+    let runs: Vec<Run> = from.runs().collect();
+    let stages: Vec<u32> = runs.iter().flat_map(|run| vec![run.pipelines; run.stages as usize]).collect();
+    // The stage of every machine.
+    let (mut seats, mut first) = (Vec::new(), 0);
+    for run in &runs {
+        seats.extend((0..run.machines()).map(|machine| (first + machine % run.stages) as usize));
+        first += run.stages;
+    }
     let draw = |seed: usize| {
         let mut machines: Vec<u32> = (0..from.machines()).collect();
         let names = [u64::from(from.pipelines), u64::from(from.stages), u64::from(hit)];
         dunlin_rng::stream(seed as u64, "victims drawn", &names).shuffle(&mut machines);
-        let mut left = vec![from.pipelines; from.stages as usize];
-        machines.iter().take(hit as usize).for_each(|machine| left[(machine % from.stages) as usize] -= 1);
+        let mut left = stages.clone();
+        machines.iter().take(hit as usize).for_each(|machine| left[seats[*machine as usize]] -= 1);
         (1.0 / KEPT as f64, left)
     };
     (0..KEPT).map(draw).collect()
@@ -116,6 +153,9 @@ mod tests {
             (32, 20, Layout::new(8, 4)),
             (10, 0, Layout::new(1, 8)),
             (9, 2, Layout::IDLE),
+            (32, 4, Layout::mixed((3, 7), (1, 9))),
+            (30, 20, Layout::mixed((2, 7), (1, 13))),
+            (31, 3, Layout::mixed((1, 13), (1, 18))),
         ] {
             let hits = hits(&chances, machines, lost, from);
             assert!((hits.iter().map(|hit| hit.1).sum::<f64>() - 1.0).abs() < 1e-12, "{from}: {hits:?}");
