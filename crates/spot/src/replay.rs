@@ -7,6 +7,7 @@ use crate::account::{Account, Spent};
 use crate::baseline::{Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
 use crate::cost::{Change, CostModel};
 use crate::policy::{self, Decision, Notice, POLICIES, Sight};
+use crate::profile::MAX_MACHINES;
 use crate::trace::Availability;
 use crate::{Error, Interval, Layout, Result};
 pub use future::{ceiling, told_the_future};
@@ -115,7 +116,7 @@ const AS_PUBLISHED: [&str; 2] = ["parcae", "parcae-truth"];
 /// know.
 ///
 /// # Errors
-/// A policy that is not known; an empty trace.
+/// A policy that is not known; an empty trace, or one of more than 2 x [`MAX_MACHINES`] machines at once.
 pub fn replay(policy: &str, trace: &Availability, costs: &CostModel, notice: Notice) -> Result<Replay> {
     let known = POLICIES.iter().find(|known| known.word == policy).ok_or_else(|| {
         let words = POLICIES.map(|policy| policy.word).join(", ");
@@ -123,6 +124,13 @@ pub fn replay(policy: &str, trace: &Availability, costs: &CostModel, notice: Not
     })?;
     if trace.intervals.is_empty() {
         return Err(Error::data("the trace has no interval; at least one is wanted"));
+    }
+    let most = trace.intervals.iter().map(|interval| interval.before.saturating_add(interval.added)).max();
+    if let Some(most) = most.filter(|most| *most > 2 * MAX_MACHINES) {
+        return Err(Error::data(format!(
+            "the trace has {most} machines; at most {} are allowed",
+            2 * MAX_MACHINES
+        )));
     }
     let interval_s = trace.interval_ms as f64 / 1000.0;
     let table;

@@ -70,9 +70,15 @@ fn losses_take_machines_in_use_first_and_bad_supplies_are_refused() {
     assert_eq!(usable.counts(), [2, 2, 0, 1, 0]);
     for supply in [
         Supply { on_demand: u32::MAX, boot_s: 0.0 },
+        Supply { on_demand: 4097, boot_s: 0.0 },
         Supply { on_demand: 0, boot_s: f64::NAN },
         Supply { on_demand: 0, boot_s: -1.0 },
     ] {
         assert!(supply.usable(&like).is_err(), "{supply:?}");
     }
+    let costs = CostModel::new(&Profile::built_in("bert").unwrap());
+    let many = Availability::from_counts(60_000, &[8000, 8193, 8000]);
+    assert!(replay("dunlin", &many, &costs, Notice::None).is_err(), "more than chances are known for");
+    let most = Availability::from_counts(60_000, &[8000, 8192, 8000]);
+    assert!(replay("parcae", &most, &costs, Notice::None).unwrap().samples_per_second > 0.0);
 }

@@ -80,8 +80,9 @@ fn the_best_plan_is_found_though_not_every_way_is_tried() {
 fn no_change_costs_less_than_what_ways_are_left_out_by() {
     for name in ["bert", "resnet152", "gpt-6.7b"] {
         let profile = Profile::built_in(name).unwrap();
-        for rules in [Rules::Published, Rules::Corrected] {
-            let costs = CostModel::with_rules(&profile, rules);
+        let lists = [(Rules::Published, false), (Rules::Corrected, false), (Rules::Corrected, true)];
+        for (rules, hands_over) in lists {
+            let costs = CostModel::with_rules(&profile, rules).handing_over(hands_over);
             let mut prices = Prices::new(&costs);
             let all: Vec<usize> = (0..prices.layouts().len()).collect();
             for (from, lost) in all.iter().flat_map(|&from| [(from, 0), (from, 1), (from, 4)]) {

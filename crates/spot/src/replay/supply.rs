@@ -1,6 +1,7 @@
 //! What a trace of machines comes to for whoever rents them: some that stay, and time to boot.
 
-use crate::trace::{Availability, MOST_MACHINES};
+use crate::profile::MAX_MACHINES;
+use crate::trace::Availability;
 use crate::{Error, Interval, Result};
 
 /// What is rented besides, and how long machines take to be of use.
@@ -26,11 +27,10 @@ impl Supply {
     /// # Errors
     /// [`Error::Usage`] with what was given and what is allowed.
     pub fn check(&self) -> Result<()> {
-        if self.on_demand > MOST_MACHINES / 2 {
+        if self.on_demand > MAX_MACHINES {
             return Err(Error::usage(format!(
-                "{} machines on demand; at most {} are allowed",
-                self.on_demand,
-                MOST_MACHINES / 2
+                "{} machines on demand; at most {MAX_MACHINES} are allowed",
+                self.on_demand
             )));
         }
         if !(0.0..=86_400.0).contains(&self.boot_s) {
