@@ -90,6 +90,46 @@ fn a_decision_is_explained() {
 }
 
 #[test]
+fn a_decision_is_taken_by_the_rules_and_the_notice_that_are_asked_for() {
+    let folder = Folder::new();
+    let plan = |flags: &str| {
+        let command = format!("spot plan --history 30,28,26 --model gpt-1.5b --json {flags}");
+        dunlin(&folder, &command).exits(0).object()
+    };
+    let (published, corrected) = (plan(""), plan("--rules corrected"));
+    assert_eq!((&published["rules"], &corrected["rules"]), (&"published".into(), &"corrected".into()));
+    assert_ne!(published["why"], corrected["why"], "other costs, other reasons");
+    // The last number, and the last but one, are intervals to come: the layout in force is that of the machines before.
+    for (notice, before) in [("at-event", 28), ("120s", 30)] {
+        let object = plan(&format!("--notice {notice}"));
+        let from = object["from"].as_array().unwrap();
+        let machines = from[0].as_u64().unwrap() * from[1].as_u64().unwrap();
+        assert!(
+            object["machines"] == 26 && machines <= before && machines + 4 > before,
+            "{notice}: {object}"
+        );
+    }
+}
+
+#[test]
+fn machines_that_stay_and_machines_that_boot_are_said_and_count() {
+    let folder = folder();
+    let replay = |flags: &str| {
+        let command =
+            format!("spot replay p3.csv --model bert --minutes 60 --policies dunlin,ideal --json {flags}");
+        dunlin(&folder, &command).exits(0).object()
+    };
+    let rate = |object: &serde_json::Value| object["policies"][0]["samples_per_second"].as_f64().unwrap();
+    let (plain, more, slow) = (replay(""), replay("--on-demand 4"), replay("--boot 180"));
+    assert!(rate(&more) > rate(&plain) && rate(&slow) < rate(&plain), "{plain} {more} {slow}");
+    assert!(plain["earned"].is_null(), "two policies are asked for, so what earns the gain is not replayed");
+    let table =
+        dunlin(&folder, "spot replay p3.csv --model bert --minutes 9 --on-demand 4 --boot 60").exits(0);
+    holds(&table.out, " · 4 on demand · 60 s to boot · notice none");
+    holds(&table.out, "live migration earns ");
+}
+
+#[test]
 fn nobody_there_for_an_hour_is_idle() {
     let folder = Folder::new();
     let counts =
@@ -142,7 +182,10 @@ fn bad_traces_settings_and_profiles_are_refused_in_one_line() {
     for (file, parts) in traces {
         dunlin(&folder, &format!("spot replay {file} --model bert")).refused(parts);
     }
-    let settings: [(&str, &[&str]); 12] = [
+    let settings: [(&str, &[&str]); 15] = [
+        ("spot plan --history 3 --model bert --rules odd", &["odd", "corrected"]),
+        ("spot replay p3.csv --model bert --boot 90000", &["90000 seconds to boot", "86400"]),
+        ("spot replay p3.csv --model bert --on-demand 9999", &["9999 machines on demand", "at most"]),
         ("spot replay . --model bert", &["directory"]),
         ("spot replay p3.csv", &["--model NAME", "--profile FILE"]),
         ("spot replay p3.csv --model bert --minutes 0", &["--minutes 0", "at least one"]),

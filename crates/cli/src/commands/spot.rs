@@ -6,6 +6,8 @@ mod replay;
 mod trace;
 
 use dunlin::{Error, Result};
+use dunlin_spot::cost::{CostModel, Rules};
+use dunlin_spot::policy::Notice;
 use dunlin_spot::profile::{BUILT_IN, Profile};
 use dunlin_spot::trace::{ReadOptions, Source, read};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -36,6 +38,46 @@ impl Spot {
             SpotCommand::Plan(command) => command.run(),
             SpotCommand::Profile(command) => command.run(),
         }
+    }
+}
+
+/// What decisions depend on besides the machines: the flags that `plan` and `replay` share.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Setting {
+    /// A model that comes with the program: resnet152, vgg19, bert, gpt-1.5b, gpt-6.7b
+    #[arg(long)]
+    model: Option<String>,
+    /// A profile: JSON, or the table of `dunlin spot profile --csv`
+    #[arg(long, value_name = "FILE")]
+    profile: Option<String>,
+    /// What a policy sees: none, at-event, 25s, 120s
+    #[arg(long, default_value = "none")]
+    notice: String,
+    /// The price list of migration: published, or corrected (every byte charged, transfers beside training, groups made beforehand)
+    #[arg(long, default_value = "published")]
+    rules: String,
+    /// Seconds of an interval
+    #[arg(long, default_value_t = 60.0)]
+    interval: f64,
+}
+
+impl Setting {
+    /// The profile and its price list.
+    ///
+    /// # Errors
+    /// Those of [`read_profile`], and words that are not known.
+    fn costs(&self) -> Result<CostModel> {
+        let (notice, rules) = (self.notice()?, Rules::parse(&self.rules).map_err(told)?);
+        let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
+        Ok(CostModel::with_rules(&profile, rules).handing_over(notice.hands_over()))
+    }
+
+    fn notice(&self) -> Result<Notice> {
+        Notice::parse(&self.notice).map_err(told)
+    }
+
+    fn interval_ms(&self) -> Result<u64> {
+        milliseconds("--interval", self.interval)
     }
 }
 

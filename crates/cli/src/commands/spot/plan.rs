@@ -1,11 +1,10 @@
 //! `dunlin spot plan`: one decision, and why.
 
-use super::{milliseconds, read_profile, told};
+use super::{Setting, told};
 use crate::commands::data::out;
 use dunlin::{Error, Result};
 use dunlin_spot::account::Standing;
-use dunlin_spot::cost::CostModel;
-use dunlin_spot::policy::{self, Decision, Notice, POLICIES, Sight};
+use dunlin_spot::policy::{self, Decision, POLICIES, Sight};
 use dunlin_spot::profile::MAX_MACHINES;
 use dunlin_spot::trace::Availability;
 use dunlin_spot::{Interval, Layout};
@@ -16,30 +15,20 @@ use serde_json::json;
   dunlin spot plan --history 30,30,28 --model bert
   dunlin spot plan --history 30,30,28 --model bert --layout 10x3 --policy persistence --json
 
-The history is the number of machines at the end of every interval, oldest first. With --notice at-event its last number is the
-interval to decide for.")]
+The history is the number of machines at the end of every interval, oldest first. With --notice at-event or 25s its last number is the
+interval to decide for; with 120s the last but one is, and the last the one after it.")]
 pub(crate) struct Plan {
     /// Machines at the end of every interval, oldest first, with commas between them
     #[arg(long, value_delimiter = ',', required = true)]
     history: Vec<u32>,
-    /// A model that comes with the program: resnet152, vgg19, bert, gpt-1.5b, gpt-6.7b
-    #[arg(long)]
-    model: Option<String>,
-    /// A profile: JSON, or the table of `dunlin spot profile --csv`
-    #[arg(long, value_name = "FILE")]
-    profile: Option<String>,
+    #[command(flatten)]
+    setting: Setting,
     /// The layout in force, DxP or idle [default: the fastest on the machines before the last number of the history]
     #[arg(long)]
     layout: Option<String>,
     /// Who decides: dunlin, persistence, persistence+hysteresis, parcae, reactive-live
     #[arg(long, default_value = "dunlin")]
     policy: String,
-    /// What the policy sees: none, at-event, 25s
-    #[arg(long, default_value = "none")]
-    notice: String,
-    /// Seconds of an interval
-    #[arg(long, default_value_t = 60.0)]
-    interval: f64,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -47,18 +36,18 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn run(self) -> Result<()> {
-        let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
-        let costs = CostModel::new(&profile);
-        let notice = Notice::parse(&self.notice).map_err(told)?;
-        let interval_ms = milliseconds("--interval", self.interval)?;
+        let costs = self.setting.costs()?;
+        let profile = costs.profile();
+        let (notice, interval_ms) = (self.setting.notice()?, self.setting.interval_ms()?);
         if let Some(many) = self.history.iter().find(|machines| **machines > MAX_MACHINES) {
             return Err(Error::Usage(format!(
                 "--history has {many} machines; at most {MAX_MACHINES} are allowed"
             )));
         }
         let history = Availability::from_counts(interval_ms, &self.history);
-        let mut decider =
-            policy::decider(&self.policy, &costs, self.interval, notice).map_err(told)?.ok_or_else(|| {
+        let mut decider = policy::decider(&self.policy, &costs, self.setting.interval, notice)
+            .map_err(told)?
+            .ok_or_else(|| {
                 let words: Vec<&str> = POLICIES.iter().map(|policy| policy.word).collect();
                 let words: Vec<&str> = words
                     .into_iter()
@@ -71,8 +60,7 @@ impl Plan {
                 ))
             })?;
         history.intervals.iter().for_each(|&interval| decider.observe(interval));
-        let certain = notice.certain_intervals().min(1);
-        let known = history.intervals.len().saturating_sub(certain);
+        let known = history.intervals.len().saturating_sub(notice.certain_intervals());
         let sight = Sight {
             machines: history.intervals.get(known.wrapping_sub(1)).map_or(0, Interval::after),
             certain: &history.intervals[known..],
@@ -96,7 +84,7 @@ impl Plan {
         if self.json {
             let wait = decision.layout.is_idle().then(|| profile.fewest_machines());
             return out(&json!({
-                "model": profile.name, "notice": notice.word(), "policy": self.policy,
+                "model": profile.name, "notice": notice.word(), "rules": costs.rules().word(), "policy": self.policy,
                 "machines": sight.known_machines(), "from": [layout.pipelines, layout.stages],
                 "layout": [decision.layout.pipelines, decision.layout.stages],
                 "samples_per_second": rate, "wait_for_machines": wait, "why": decision.why, "forecast": decision.forecast,

@@ -3,14 +3,14 @@
 mod earned;
 mod page;
 
-use super::{milliseconds, read_profile, read_trace, told};
+use super::{Setting, read_trace, told};
 use crate::commands::data::out;
 use crate::commands::show::save;
 use crate::console::note;
 use crate::places;
 use dunlin::{Error, Result};
 use dunlin_spot::baseline::LABEL;
-use dunlin_spot::cost::{CostModel, Rules};
+use dunlin_spot::cost::CostModel;
 use dunlin_spot::policy::{Notice, POLICIES};
 use dunlin_spot::profile::{MAX_MACHINES, Profile};
 use dunlin_spot::replay::{Replay as Replayed, Supply, replay, replay_with};
@@ -31,21 +31,11 @@ a machine that goes hands its state over), 120s (and the next minute's). `ideal`
 pub(crate) struct Replay {
     /// The trace: event rows, minutes, polls or a JSON series; - for standard input
     trace: String,
-    /// A model that comes with the program: resnet152, vgg19, bert, gpt-1.5b, gpt-6.7b
-    #[arg(long)]
-    model: Option<String>,
-    /// A profile: JSON, or the table of `dunlin spot profile --csv`
-    #[arg(long, value_name = "FILE")]
-    profile: Option<String>,
+    #[command(flatten)]
+    setting: Setting,
     /// Policies, with commas between them [default: all]
     #[arg(long, value_delimiter = ',')]
     policies: Vec<String>,
-    /// What a policy sees: none, at-event, 25s, 120s
-    #[arg(long, default_value = "none")]
-    notice: String,
-    /// The price list of migration: published, or corrected (every byte charged, transfers beside training, groups made beforehand)
-    #[arg(long, default_value = "published")]
-    rules: String,
     /// Machines that are never taken away, beside those of the trace and at their own price
     #[arg(long, value_name = "N", default_value_t = 0)]
     on_demand: u32,
@@ -58,9 +48,6 @@ pub(crate) struct Replay {
     /// The first so many minutes alone
     #[arg(long)]
     minutes: Option<usize>,
-    /// Seconds of an interval
-    #[arg(long, default_value_t = 60.0)]
-    interval: f64,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -71,30 +58,32 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn run(self) -> Result<()> {
-        let notice = Notice::parse(&self.notice).map_err(told)?;
-        let rules = Rules::parse(&self.rules).map_err(told)?;
+        let notice = self.setting.notice()?;
         if let Some(file) = &self.html {
             places::check_file("--html", file)?;
         }
         let words = self.words()?;
-        let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
+        let costs = self.setting.costs()?;
+        let profile = costs.profile();
         let trace = self.availability()?;
-        let costs = CostModel::with_rules(&profile, rules).handing_over(notice.hands_over());
         let supply = Supply { on_demand: self.on_demand, boot_s: self.boot };
         let one = |word: &str| replay_with(word, &trace, &costs, notice, supply).map_err(told);
         let replays = words.iter().map(|word| one(word)).collect::<Result<Vec<Replayed>>>()?;
         let trace = supply.usable(&trace).map_err(told)?;
         let yardsticks = Yardsticks::new(&trace, &costs, &replays)?;
-        let earned = Earned::new(&trace, &costs, &replays, notice)?;
+        let earned = match Earned::POLICIES.iter().all(|word| words.contains(word)) {
+            true => Earned::new(&trace, &costs, &replays, notice)?,
+            false => None,
+        };
         if self.json {
-            out(&self.object(&profile, &trace, notice, &replays, &yardsticks, earned.as_ref()))?;
+            out(&self.object(profile, &trace, notice, &replays, &yardsticks, earned.as_ref()))?;
         } else {
-            out(&self.table(&profile, &trace, notice, &replays, &yardsticks, earned.as_ref()).trim_end())?;
+            out(&self.table(profile, &trace, notice, &replays, &yardsticks, earned.as_ref()).trim_end())?;
         }
         let Some(file) = &self.html else { return Ok(()) };
-        let head = self.head(&profile, &trace, notice);
+        let head = self.head(profile, &trace, notice);
         let rows: Vec<Vec<String>> = replays.iter().map(|replay| yardsticks.cells(replay)).collect();
-        let mut notes = yardsticks.notes(&profile, &replays);
+        let mut notes = yardsticks.notes(profile, &replays);
         notes.extend(earned.map(|earned| earned.words()));
         let shown = page::Shown {
             head,
@@ -120,7 +109,7 @@ impl Replay {
     }
 
     fn availability(&self) -> Result<Availability> {
-        let interval_ms = milliseconds("--interval", self.interval)?;
+        let interval_ms = self.setting.interval_ms()?;
         let options = ReadOptions { interval_ms: Some(interval_ms), capacity: Some(MAX_MACHINES) };
         let source = read_trace(&self.trace, &options)?;
         source.notes.iter().for_each(|line| note(line));
@@ -136,11 +125,11 @@ impl Replay {
             trace = trace.without_first_fall_below(fewest);
         }
         if let Some(minutes) = self.minutes {
-            let wanted = (minutes as f64 * 60.0 / self.interval).round() as usize;
+            let wanted = (minutes as f64 * 60.0 / self.setting.interval).round() as usize;
             if wanted == 0 {
                 return Err(Error::Usage(format!(
                     "--minutes {minutes} is no interval of {} s; at least one is wanted",
-                    self.interval
+                    self.setting.interval
                 )));
             }
             trace = trace.segment(0, wanted.min(trace.intervals.len())).map_err(told)?;
@@ -148,7 +137,6 @@ impl Replay {
         Ok(trace)
     }
 
-    /// What was replayed, in three lines.
     /// What is rented besides the trace's machines, and how long they boot; nothing if nothing was said.
     fn supply_words(&self) -> String {
         let stay =
@@ -157,19 +145,20 @@ impl Replay {
         stay + &boot
     }
 
+    /// What was replayed, in three lines.
     fn head(&self, profile: &Profile, trace: &Availability, notice: Notice) -> [String; 3] {
-        let hours = trace.intervals.len() as f64 * self.interval / 3600.0;
+        let hours = trace.intervals.len() as f64 * self.setting.interval / 3600.0;
         [
             format!("{} · {}", profile.name, profile.description),
             format!(
                 "{} · {hours:.1} h in intervals of {} s · {:.2} machines on average, at most {}{} · notice {} · rules {}",
                 self.trace,
-                self.interval,
+                self.setting.interval,
                 trace.mean(),
                 trace.highest(),
                 self.supply_words(),
                 notice.word(),
-                self.rules
+                self.setting.rules
             ),
             format!("trace {:016x} · profile {:016x}", fingerprint(trace), profile.fingerprint()),
         ]
@@ -229,11 +218,11 @@ impl Replay {
             "trace": self.trace,
             "model": profile.name,
             "notice": notice.word(),
-            "rules": self.rules,
+            "rules": self.setting.rules,
             "on_demand": self.on_demand,
             "boot_seconds": self.boot,
             "intervals": trace.intervals.len(),
-            "interval_seconds": self.interval,
+            "interval_seconds": self.setting.interval,
             "mean_machines": trace.mean(),
             "trace_fingerprint": format!("{:016x}", fingerprint(trace)),
             "profile_fingerprint": format!("{:016x}", profile.fingerprint()),

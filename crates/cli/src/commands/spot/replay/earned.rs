@@ -21,6 +21,9 @@ pub(super) struct Earned {
 }
 
 impl Earned {
+    /// It is said if these are replayed: what it needs besides are two of them with another notice.
+    pub(super) const POLICIES: [&str; 4] = ["reactive", "reactive-live", "dunlin", "ideal"];
+
     /// None where there is nothing to earn.
     pub(super) fn new(
         trace: &Availability,
