@@ -227,7 +227,7 @@ impl Profile {
     }
 
     /// With the layouts that nobody measured: for the models with a table of layers other numbers of stages and pipelines of two depths,
-    /// simulated ([`crate::pipeline::shapes`]). All of one depth may be chosen then, and of two those that train nearly as
+    /// simulated ([`crate::pipeline::shapes()`]). All of one depth may be chosen then, and of two those that train nearly as
     /// much as anything on as many machines.
     ///
     /// # Examples

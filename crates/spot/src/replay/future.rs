@@ -62,7 +62,8 @@ pub fn ceiling(trace: &Availability, costs: &CostModel) -> Result<f64> {
     check(trace)?;
     let interval_s = trace.interval_ms as f64 / 1000.0;
     let mut prices = Prices::new(costs);
-    let count = prices.layouts().len();
+    let all: Vec<usize> = (0..prices.layouts().len()).collect();
+    let count = all.len();
     // Samples by layout; at idle nothing has started, and the first start is free.
     let mut values = vec![f64::NEG_INFINITY; count];
     let mut before_start = Some(0.0);
@@ -73,7 +74,7 @@ pub fn ceiling(trace: &Availability, costs: &CostModel) -> Result<f64> {
             fitting.clone().for_each(|to| next[to] = samples + prices.rate(to) * interval_s);
         }
         for from in (0..count).filter(|&from| values[from] > f64::NEG_INFINITY) {
-            let row = prices.of(interval.before, interval.removed, from);
+            let row = prices.of(interval.before, interval.removed, from, &all);
             for to in fitting.clone() {
                 let trains_s = (interval_s - row[to] / 1000.0).max(0.0);
                 next[to] = next[to].max(values[from] + prices.rate(to) * trains_s);

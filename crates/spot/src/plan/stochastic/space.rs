@@ -335,8 +335,12 @@ fn useful(prices: &Prices<'_>, layouts: &[usize], actions: &[usize], most: u32) 
     let layout = |place: &usize| prices.layouts()[layouts[*place]];
     let needless = |at: usize| {
         let large = layout(&actions[at]);
-        let serves = |other: Layout| other.stages == large.stages && other.machines() + other.stages > most;
-        large.machines() > most && actions[..at].iter().any(|place| serves(layout(place)))
+        let serves = |other: Layout| {
+            other.stages == large.stages && !other.is_mixed() && other.machines() + other.stages > most
+        };
+        large.machines() > most
+            && !large.is_mixed()
+            && actions[..at].iter().any(|place| serves(layout(place)))
     };
     (0..actions.len()).rev().find(|&at| !needless(at)).map_or(0, |at| at + 1)
 }
