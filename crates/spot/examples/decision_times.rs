@@ -181,7 +181,7 @@ fn main() -> Result<()> {
         }
         loss(128, 1.0, "p3 x 4, 120 min", &part(0, 4, 120)?, timing)?;
         loss(512, 0.1, "p3 + 480, 20 min", &part(480, 1, 20)?, timing)?;
-        loss(1024, 0.05, "p3 + 992, 6 min", &part(992, 1, 6)?, timing)?;
+        loss(1024, 0.05, "p3 + 992, 24 min", &part(992, 1, 24)?, timing)?;
     }
     Ok(())
 }
