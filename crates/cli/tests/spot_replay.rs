@@ -85,6 +85,8 @@ fn a_decision_is_explained() {
         (&28.into(), 12),
         "{object}"
     );
+    let mixed = "spot plan --history 30,30 --model gpt-1.5b --rules corrected --layout 3x7+1x9 --json";
+    assert_eq!(dunlin(&folder, mixed).exits(0).object()["from"], serde_json::json!([3, 7, 1, 9]));
     let waits = dunlin(&folder, "spot plan --history 1,0,0 --model bert").exits(0);
     holds(&waits.out, "nothing fits on 0 machines: wait until there are 2");
 }
@@ -182,7 +184,8 @@ fn bad_traces_settings_and_profiles_are_refused_in_one_line() {
     for (file, parts) in traces {
         dunlin(&folder, &format!("spot replay {file} --model bert")).refused(parts);
     }
-    let settings: [(&str, &[&str]); 15] = [
+    let settings: [(&str, &[&str]); 16] = [
+        ("spot plan --history 30 --model bert --layout 65535x65535+65535x65534", &["--layout", "3x7+1x9"]),
         ("spot plan --history 3 --model bert --rules odd", &["odd", "corrected"]),
         ("spot replay p3.csv --model bert --boot 90000", &["90000 seconds to boot", "86400"]),
         ("spot replay p3.csv --model bert --on-demand 9999", &["9999 machines on demand", "at most"]),

@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     history: Vec<u32>,
     #[command(flatten)]
     setting: Setting,
-    /// The layout in force, DxP or idle [default: the fastest on the machines before the last number of the history]
+    /// The layout in force, DxP, DxP+DxP or idle [default: the fastest on the machines before the last number of the history]
     #[arg(long)]
     layout: Option<String>,
     /// Who decides: dunlin, persistence, persistence+hysteresis, parcae, reactive-live
@@ -85,8 +85,7 @@ impl Plan {
             let wait = decision.layout.is_idle().then(|| profile.fewest_machines());
             return out(&json!({
                 "model": profile.name, "notice": notice.word(), "rules": costs.rules().word(), "policy": self.policy,
-                "machines": sight.known_machines(), "from": [layout.pipelines, layout.stages],
-                "layout": [decision.layout.pipelines, decision.layout.stages],
+                "machines": sight.known_machines(), "from": numbers(layout), "layout": numbers(decision.layout),
                 "samples_per_second": rate, "wait_for_machines": wait, "why": decision.why, "forecast": decision.forecast,
             }));
         }
@@ -112,14 +111,24 @@ fn waits(machines: u32, fewest: u32) -> Decision {
     Decision { layout: Layout::IDLE, why, forecast: Vec::new() }
 }
 
-/// A layout from DxP.
+/// Pipelines and stages, of each depth.
+fn numbers(layout: Layout) -> Vec<u32> {
+    if layout.is_idle() {
+        vec![0, 0]
+    } else {
+        layout.runs().flat_map(|run| [run.pipelines, run.stages]).collect()
+    }
+}
+
+/// A layout from DxP, or DxP+DxP.
 fn parse_layout(word: &str) -> Result<Layout> {
     if word == "idle" {
         return Ok(Layout::IDLE);
     }
-    let parts =
-        word.split_once('x').and_then(|(d, p)| Some((d.parse::<u32>().ok()?, p.parse::<u32>().ok()?)));
-    let fits = parts.filter(|(d, p)| u64::from(*d) * u64::from(*p) <= u64::from(MAX_MACHINES));
-    fits.map(|(d, p)| Layout::new(d, p))
-        .ok_or_else(|| Error::Usage(format!("--layout {word}; DxP such as 4x8, or idle, is wanted")))
+    let small =
+        word.split(['x', '+']).all(|part| part.parse().is_ok_and(|number: u32| number <= MAX_MACHINES));
+    let layout = if small { Layout::parse(word) } else { None };
+    layout
+        .filter(|layout| layout.machines() <= MAX_MACHINES)
+        .ok_or_else(|| Error::Usage(format!("--layout {word}; DxP such as 4x8, 3x7+1x9, or idle, is wanted")))
 }
