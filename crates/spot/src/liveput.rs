@@ -32,7 +32,7 @@ pub enum Victims {
 /// The chances that 0, 1, ..., D pipelines can still run when `lost` of `machines` are taken.
 ///
 /// # Errors
-/// A layout larger than the machines, more victims than machines, no zone.
+/// A layout larger than the machines or of two depths, more victims than machines, no zone.
 ///
 /// # Examples
 /// ```
@@ -128,6 +128,9 @@ pub fn plan_value(costs: &CostModel, step: Step, added: u32, interval_s: f64) ->
 
 fn check(layout: Layout, machines: u32, lost: u32, victims: Victims) -> Result<()> {
     let most = crate::profile::MAX_MACHINES;
+    if layout.is_mixed() {
+        return Err(Error::usage(format!("layout {layout}: liveput is that of pipelines of one depth")));
+    }
     if machines > most || u64::from(layout.pipelines) * u64::from(layout.stages) > u64::from(machines) {
         return Err(Error::usage(format!(
             "layout {layout} on {machines} machines; it must fit, and {most} machines are the most"
@@ -260,6 +263,7 @@ mod tests {
         let layout = Layout::new(4, 8);
         assert!(survivors(layout, 31, 1, Victims::Uniform).is_err());
         assert!(survivors(layout, 32, 33, Victims::Uniform).is_err());
+        assert!(survivors(Layout::mixed((2, 8), (1, 9)), 32, 3, Victims::Uniform).is_err());
         assert!(survivors(layout, 32, 3, Victims::Zones { zones: 0 }).is_err());
         assert_eq!(survivors(layout, 32, 32, Victims::Uniform).unwrap()[0], 1.0);
         assert_eq!(survivors(Layout::IDLE, 0, 0, Victims::Batched).unwrap(), [1.0]);

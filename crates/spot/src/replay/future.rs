@@ -40,7 +40,8 @@ pub fn told_the_future(trace: &Availability, costs: &CostModel) -> Result<f64> {
 /// The best sequence of layouts that may be chosen, by dynamic programming over all intervals:
 ///
 /// ```text
-/// V_t(b) = max over a of  V_{t-1}(a) + rate(b) (interval - min(interval, cost of a to b)),   b fits the machines of interval t
+/// V_t(b) = max over a of  V_{t-1}(a) + rate(b) (interval - min(interval, cost of a to b)),   b fits the machines of interval t,
+///                         or rate(b) interval for a first start
 /// ```
 ///
 /// What a migration lasts longer than its interval is forgiven, and that one on top of another adds a restart too: so it is a
@@ -62,25 +63,21 @@ pub fn ceiling(trace: &Availability, costs: &CostModel) -> Result<f64> {
     check(trace)?;
     let interval_s = trace.interval_ms as f64 / 1000.0;
     let mut prices = Prices::new(costs);
-    let all: Vec<usize> = (0..prices.layouts().len()).collect();
-    let count = all.len();
-    // Samples by layout; at idle nothing has started, and the first start is free.
+    let count = prices.layouts().len();
+    // Samples by layout, of plans that have started. The first start is free, whenever it is.
     let mut values = vec![f64::NEG_INFINITY; count];
-    let mut before_start = Some(0.0);
     for &interval in &trace.intervals {
         let fitting = prices.fitting(interval.after());
+        let wanted: Vec<usize> = (0..fitting.end).collect(); // idle too
         let mut next = vec![f64::NEG_INFINITY; count];
-        if let Some(samples) = before_start {
-            fitting.clone().for_each(|to| next[to] = samples + prices.rate(to) * interval_s);
-        }
+        fitting.for_each(|to| next[to] = prices.rate(to) * interval_s);
         for from in (0..count).filter(|&from| values[from] > f64::NEG_INFINITY) {
-            let row = prices.of(interval.before, interval.removed, from, &all);
-            for to in fitting.clone() {
-                let trains_s = (interval_s - row[to] / 1000.0).max(0.0);
+            let row = prices.of(interval.before, interval.removed, from, &wanted);
+            for (&to, cost_ms) in wanted.iter().zip(row) {
+                let trains_s = (interval_s - cost_ms / 1000.0).max(0.0);
                 next[to] = next[to].max(values[from] + prices.rate(to) * trains_s);
             }
         }
-        before_start = before_start.filter(|_| fitting.start == 0);
         values = next;
     }
     let most = values.into_iter().fold(0.0, f64::max);
