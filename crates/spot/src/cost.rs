@@ -106,6 +106,7 @@ pub struct CostModel {
     profile: Profile,
     rules: Rules,
     hands_over: bool,
+    releases: bool,
     stages: BTreeMap<u32, Stages>,
     chances: Chances,
 }
@@ -126,7 +127,8 @@ impl CostModel {
         for run in profile.layouts().iter().flat_map(Layout::runs) {
             stages.entry(run.stages).or_insert_with(|| Stages::new(&profile, run.stages));
         }
-        CostModel { profile, rules, hands_over: false, stages, chances: Chances::new(2 * MAX_MACHINES) }
+        let chances = Chances::new(2 * MAX_MACHINES);
+        CostModel { profile, rules, hands_over: false, releases: false, stages, chances }
     }
 
     /// The same for the layouts of the measured table alone.
@@ -137,6 +139,16 @@ impl CostModel {
     /// The same where a machine that goes hands its state over before: no stage is without a holder.
     pub fn handing_over(self, hands_over: bool) -> CostModel {
         CostModel { hands_over, ..self }
+    }
+
+    /// The same where machines without a role are released: those a layout needs besides the working ones come in that very interval.
+    pub fn releasing(self) -> CostModel {
+        CostModel { releases: true, ..self }
+    }
+
+    /// Machines that are ready when `lost` of `machines` are lost, `hit` of them working in `from`.
+    pub(crate) fn ready(&self, machines: u32, lost: u32, hit: u32, from: Layout) -> u32 {
+        if self.releases { from.machines().saturating_sub(hit) } else { machines.saturating_sub(lost) }
     }
 
     /// The profile it was made of.
@@ -160,6 +172,7 @@ impl CostModel {
         if self.rules == Rules::Corrected {
             return self.profile.costs.base_group_ms;
         }
+        let layout = self.profile.on_gpus(layout);
         let adds = change == Change::Add;
         let pick = |add: f64, remove: f64| if adds { add } else { remove };
         let machines = f64::from(layout.machines());
@@ -181,7 +194,10 @@ impl CostModel {
     pub fn restart_ms(&self, layout: Layout, change: Change) -> f64 {
         let costs = &self.profile.costs;
         let meeting = if change == Change::Add { costs.rendezvous_ms + costs.extra_add_ms } else { 0.0 };
-        meeting + self.groups_ms(layout, change) + costs.process_ms + costs.build_ms(layout.stages)
+        meeting
+            + self.groups_ms(layout, change)
+            + costs.process_ms
+            + costs.build_ms(self.profile.on_gpus(layout).stages)
     }
 
     /// Intra-stage migration to `layout`: groups and processes alone.

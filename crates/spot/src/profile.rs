@@ -4,6 +4,7 @@
 //! (NSDI 2024) measured on AWS p3.2xlarge and published with their code. Others are JSON files of the same form, see
 //! [`Profile::parse`]. Tables are kept as measured, with their quirks (a bigger layout may be slower).
 
+mod gpus;
 mod parts;
 mod shapes;
 mod synthetic;
@@ -108,6 +109,9 @@ pub struct Profile {
     shapes: BTreeMap<Layout, f64>,
     /// Whether those count.
     shaped: bool,
+    /// GPUs of a machine, and if there are several, what each layout of machines is in GPUs.
+    gpus: u32,
+    on_gpus: BTreeMap<Layout, Layout>,
     fingerprint: u64,
 }
 
@@ -222,6 +226,8 @@ impl Profile {
             rates,
             shapes,
             shaped: false,
+            gpus: 1,
+            on_gpus: BTreeMap::new(),
             fingerprint: crate::fingerprint(text.as_bytes()),
         })
     }
@@ -284,12 +290,17 @@ impl Profile {
         self.layouts[0].machines()
     }
 
-    /// The layers of every stage when they are cut into `stages` near-equal contiguous runs, the longer ones first.
+    /// The layers of every stage when they are cut into `stages` near-equal contiguous runs, the longer ones first. Where a machine has
+    /// several GPUs, those of every machine: the stages of its GPUs.
     pub fn cut(&self, stages: u32) -> Vec<std::ops::Range<usize>> {
-        let (count, stages) = (self.layers.len(), stages.max(1) as usize);
+        let (count, machines, gpus) = (self.layers.len(), stages.max(1) as usize, self.gpus as usize);
+        let stages = if gpus > 1 { self.stages_on(stages.max(1)) as usize } else { machines };
         let (each, longer) = (count / stages, count % stages);
-        let start = |stage: usize| stage * each + stage.min(longer);
-        (0..stages).map(|stage| start(stage)..start(stage + 1)).collect()
+        let start = |machine: usize| {
+            let stage = (machine * gpus).min(stages);
+            stage * each + stage.min(longer)
+        };
+        (0..machines).map(|machine| start(machine)..start(machine + 1)).collect()
     }
 
     /// Bytes of state of a run of layers.

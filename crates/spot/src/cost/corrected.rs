@@ -84,10 +84,10 @@ impl Price {
 impl CostModel {
     /// The mean over all sets of victims.
     pub(super) fn corrected_ms(&self, step: Step) -> f64 {
-        let left = step.machines.saturating_sub(step.lost);
+        let left = |hit| self.ready(step.machines, step.lost, hit, step.from);
         let hits = self.hits(step.machines, step.lost, step.from);
         let price = |hit| self.prices_after(hit, step.from, std::iter::once(step.to));
-        hits.iter().map(|&(hit, chance)| chance * price(hit)[0].with(left, step.to)).sum()
+        hits.iter().map(|&(hit, chance)| chance * price(hit)[0].with(left(hit), step.to)).sum()
     }
 
     /// How many of `lost` victims among `machines` work in `from`, with the chances of that.
@@ -156,7 +156,9 @@ impl CostModel {
         to: Layout,
     ) -> f64 {
         let pause = self.intra_stage_ms(to);
-        let build = to.runs().map(|run| self.profile.costs.build_ms(run.stages)).fold(0.0, f64::max);
+        let stages = |run: Run| self.profile.on_gpus(Layout::new(run.pipelines, run.stages)).stages;
+        let build = |run: Run| self.profile.costs.build_ms(stages(run));
+        let build = to.runs().map(build).fold(0.0, f64::max);
         let transfer = self.transfer_ms(moved);
         let stopped = wait_ms + build + transfer + pause;
         let in_time = hands_over && wait_ms + build + transfer / LINK_SHARE <= HAND_OVER_MS;
