@@ -17,6 +17,8 @@ pub mod error;
 pub mod forecast;
 pub mod interval;
 pub mod liveput;
+pub mod market;
+pub mod objective;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;

@@ -3,6 +3,8 @@
 //! [`Planner`] is the published dynamic programme (Parcae; `../shared/papers/dsmlr-and-parcae.md` B6) for a path of intervals
 //! taken as certain.
 
+mod aim;
+mod odds;
 mod prices;
 mod step;
 mod stochastic;
@@ -12,6 +14,8 @@ mod tests;
 use crate::account::Standing;
 use crate::cost::CostModel;
 use crate::{Interval, Layout};
+pub use aim::{Aim, Due};
+pub use odds::{Drift, Odd, Odds, Use};
 pub use prices::Prices;
 use step::Sources;
 pub use stochastic::{Candidate, Stochastic, Timing};

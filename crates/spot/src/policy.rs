@@ -4,13 +4,16 @@
 //! layout. [`POLICIES`] lists the words that [`crate::replay`] knows; some of them (restart from a checkpoint, redundancy) have books
 //! of their own and are not deciders.
 
+mod aimed;
 mod chances;
 mod planned;
+mod walk;
 
 use crate::account::Standing;
 use crate::cost::CostModel;
 use crate::forecast::{Kind, Settings};
 use crate::{Error, Interval, Layout, Result};
+pub use aimed::{Aimed, Books};
 pub use chances::Chances;
 pub use planned::{BestNow, Planned};
 

@@ -1,7 +1,10 @@
 //! What a policy would have achieved on a trace.
 
+mod aimed;
+mod finish;
 mod future;
 mod supply;
+mod terms;
 
 use crate::account::{Account, Spent};
 use crate::baseline::{Bamboo, BambooRules, Oobleck, OobleckRules, Varuna, VarunaRules};
@@ -10,9 +13,11 @@ use crate::policy::{self, Decision, Notice, POLICIES, Sight};
 use crate::profile::MAX_MACHINES;
 use crate::trace::Availability;
 use crate::{Error, Interval, Layout, Result};
+pub use finish::Finish;
 pub use future::{ceiling, told_the_future};
 use serde::Serialize;
 pub use supply::Supply;
+pub use terms::{Terms, replay_on};
 
 /// One interval of a replay.
 #[derive(Clone, Debug, Serialize)]
@@ -39,6 +44,14 @@ pub struct Hours {
     pub migrating: f64,
     /// Machines without a role.
     pub idle: f64,
+    /// Machines that are there and were released: not paid.
+    #[serde(skip_serializing_if = "is_none")]
+    pub released: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_none(hours: &f64) -> bool {
+    *hours == 0.0
 }
 
 /// A policy's replay.
@@ -48,8 +61,16 @@ pub struct Replay {
     pub policy: &'static str,
     /// Samples trained and kept, per second of the trace.
     pub samples_per_second: f64,
+    /// Dollars for the machines.
+    pub dollars: f64,
+    /// Interval by interval; empty if every machine and hour costs the same.
+    #[serde(skip)]
+    pub dollars_each: Vec<f64>,
     /// Dollars for the machines, per million samples; none if nothing was trained.
     pub dollars_per_million_samples: Option<f64>,
+    /// Whether it was done in time, if there was a deadline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish: Option<Finish>,
     /// Machine-hours.
     pub hours: Hours,
     /// Intervals that ended with another layout than they began with.
@@ -104,6 +125,7 @@ pub fn replay_with(
     let stays = f64::from(supply.on_demand) * hours * trace.intervals.len() as f64;
     let price = costs.profile().dollars_per_hour;
     let dollars = price.spot * rented + price.on_demand * stays;
+    replay.dollars = dollars;
     let samples = replay.samples_per_second * hours * 3600.0 * trace.intervals.len() as f64;
     replay.dollars_per_million_samples = (samples > 0.0).then(|| 1e6 * dollars / samples);
     Ok(replay)
@@ -266,7 +288,10 @@ fn summary(policy: &'static str, turns: Vec<Turn>, costs: &CostModel, interval_s
     Replay {
         policy,
         samples_per_second: samples / (interval_s * turns.len() as f64),
+        dollars: price * machine_hours,
+        dollars_each: Vec::new(),
         dollars_per_million_samples: dollars,
+        finish: None,
         hours,
         relayouts,
         turns,

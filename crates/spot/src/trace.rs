@@ -6,9 +6,11 @@
 pub mod generate;
 pub mod read;
 pub mod statistics;
+pub mod zones;
 
 pub use read::{Content, ReadOptions, Source, read};
 pub use statistics::Statistics;
+pub use zones::ByZone;
 
 use crate::{Error, Interval, Result};
 use std::collections::BTreeMap;

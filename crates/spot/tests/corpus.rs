@@ -1,10 +1,11 @@
-//! The corpora of the fuzz targets, and seeded mutations of them, through the readers of traces and profiles: no bytes
+//! The corpora of the fuzz targets, and seeded mutations of them, through the readers of traces, profiles and prices: no bytes
 //! make them panic.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use dunlin_rng::{Stream, stream};
 use dunlin_spot::cost::{Change, CostModel};
+use dunlin_spot::market::PriceSeries;
 use dunlin_spot::profile::Profile;
 use dunlin_spot::trace::{Content, ReadOptions, Statistics, read};
 use std::path::Path;
@@ -54,6 +55,17 @@ fn feed_profile(bytes: &[u8]) {
     }
 }
 
+/// What is accepted has prices that are numbers, whenever they are asked for.
+fn feed_prices(bytes: &[u8]) {
+    let Ok(series) = PriceSeries::read(bytes, "corpus") else { return };
+    for zone in series.zones() {
+        for from_s in [0.0, 59.5, 14_399.0, 1e12] {
+            let mean = series.mean(zone, from_s, from_s + 60.0).unwrap();
+            assert!((0.0..=1e6).contains(&mean), "{zone} {from_s}: {mean}");
+        }
+    }
+}
+
 fn no_panic(corpus: &str, files: usize, feed: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(corpus);
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
@@ -79,4 +91,9 @@ fn traces_and_mutations_of_them_make_the_reader_not_panic() {
 #[test]
 fn profiles_and_mutations_of_them_make_the_reader_not_panic() {
     no_panic("spotprofile", 8, feed_profile);
+}
+
+#[test]
+fn prices_and_mutations_of_them_make_the_reader_not_panic() {
+    no_panic("spotprices", 4, feed_prices);
 }

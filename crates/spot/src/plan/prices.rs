@@ -136,7 +136,6 @@ impl<'a> Prices<'a> {
     /// over the former of what was worked out once for all numbers of machines.
     fn corrected(&mut self, machines: u32, lost: u32, from: usize, wanted: &[usize]) -> Vec<f64> {
         let (costs, layouts) = (self.costs, &self.layouts);
-        let left = machines.saturating_sub(lost);
         let mut means = vec![0.0; wanted.len()];
         for (hit, chance) in costs.hits(machines, lost, layouts[from]) {
             let row = self.after.entry((hit, from)).or_insert_with(|| vec![None; layouts.len()]);
@@ -145,6 +144,7 @@ impl<'a> Prices<'a> {
                 let prices = costs.prices_after(hit, layouts[from], missing.iter().map(|&to| layouts[to]));
                 missing.iter().zip(prices).for_each(|(&to, price)| row[to] = Some(price));
             }
+            let left = costs.ready(machines, lost, hit, layouts[from]);
             for (mean, &to) in means.iter_mut().zip(wanted) {
                 *mean += chance * row[to].map_or(0.0, |price| price.with(left, layouts[to]));
             }

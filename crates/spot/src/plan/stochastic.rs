@@ -16,7 +16,7 @@
 mod space;
 mod worth;
 
-use super::Prices;
+use super::{Aim, Due, Prices};
 use crate::account::{Standing, adapt, total_ms};
 use crate::cost::Step;
 use crate::forecast::Outlook;
@@ -47,6 +47,8 @@ struct Solved {
     /// The chances V was worked out for.
     outlook: Outlook,
     space: Space,
+    /// What an interval of every layout was worth less.
+    tolls: Vec<f64>,
     /// `far[h]`: samples in h intervals with the chances of `outlook`, of every state.
     far: Vec<Vec<f64>>,
 }
@@ -60,6 +62,7 @@ pub struct Stochastic<'a> {
     timing: Timing,
     /// With more layouts only those worth a thought are considered.
     all_up_to: usize,
+    aim: Aim,
     hits: Hits,
     solved: Option<Solved>,
     /// V of the interval after the certain ones.
@@ -85,6 +88,7 @@ impl<'a> Stochastic<'a> {
             horizon,
             timing,
             all_up_to: MANY_LAYOUTS,
+            aim: Aim::Samples,
             hits: Hits::default(),
             solved: None,
             near: Vec::new(),
@@ -100,6 +104,16 @@ impl<'a> Stochastic<'a> {
     /// How many layouts the last decision considered.
     pub fn considered(&self) -> usize {
         self.solved.as_ref().map_or(0, |solved| solved.space.layouts.len())
+    }
+
+    /// Aims at something else from now on; the samples of a [`Candidate`] are then what [`Aim`] makes of them.
+    pub fn aim(&mut self, aim: Aim) {
+        self.aim = aim;
+    }
+
+    /// The layouts by number, their rates and costs.
+    pub fn prices(&self) -> &Prices<'a> {
+        &self.prices
     }
 
     /// Every layout worth a thought for the next interval, best first; never empty.
@@ -128,7 +142,7 @@ impl<'a> Stochastic<'a> {
             }
             [first, more @ ..] => {
                 self.solve_near(&outlooks[0], self.horizon - certain.len(), known..=known, None);
-                self.after_draw(standing, *first, more)
+                self.after_draw(standing, *first, more, self.aim.due())
             }
         };
         all.sort_by(|a, b| b.samples.total_cmp(&a.samples));
@@ -176,7 +190,8 @@ impl<'a> Stochastic<'a> {
                 let step = Step { machines, lost, from: standing.layout, to };
                 let cost_ms = self.prices.price(&mut lines[lost as usize], number);
                 let reward = self.reward(standing, step, number, cost_ms);
-                samples += chance * (reward + value);
+                let (reward, due) = self.aim.now(number, reward, self.aim.due());
+                samples += chance * (reward + self.later(after, value, due));
             }
             candidates.push(Candidate { layout: wanted, samples });
         }
@@ -184,7 +199,13 @@ impl<'a> Stochastic<'a> {
         candidates
     }
 
-    fn after_draw(&mut self, standing: Standing, first: Interval, more: &[Interval]) -> Vec<Candidate> {
+    fn after_draw(
+        &mut self,
+        standing: Standing,
+        first: Interval,
+        more: &[Interval],
+        due: Due,
+    ) -> Vec<Candidate> {
         let kept = adapt(self.prices.costs(), standing.layout, first.after());
         let from = self.prices.index(standing.layout);
         let actions = self.actions(first.after(), kept);
@@ -192,12 +213,15 @@ impl<'a> Stochastic<'a> {
         let row = self.prices.of(first.before, first.removed, from, &numbers);
         let each = actions.into_iter().zip(row).map(|(to, cost_ms)| {
             let step = Step { machines: first.before, lost: first.removed, from: standing.layout, to };
-            let mut samples = self.reward(standing, step, self.prices.index(to), cost_ms);
+            let number = self.prices.index(to);
+            let reward = self.reward(standing, step, number, cost_ms);
+            let (mut samples, due) = self.aim.now(number, reward, due);
             let standing = Standing { layout: to, owed_ms: 0.0 };
             samples += match more.split_first() {
-                None => self.value(first.after(), to),
+                None => self.later(first.after(), self.value(first.after(), to), due),
                 Some((second, more)) => {
-                    let best = self.after_draw(standing, *second, more).into_iter().map(|then| then.samples);
+                    let best =
+                        self.after_draw(standing, *second, more, due).into_iter().map(|then| then.samples);
                     best.fold(f64::NEG_INFINITY, f64::max)
                 }
             };
@@ -215,6 +239,9 @@ impl<'a> Stochastic<'a> {
         if !kept.is_idle() && !actions.contains(&kept) {
             actions.push(kept);
         }
+        if self.aim.may_wait() && !actions.contains(&Layout::IDLE) {
+            actions.push(Layout::IDLE);
+        }
         actions
     }
 
@@ -225,6 +252,26 @@ impl<'a> Stochastic<'a> {
         state.map_or(0.0, |state| self.near[state])
     }
 
+    /// The value of what follows on `machines` with a layout whose V is `value`.
+    fn later(&self, machines: u32, value: f64, due: Due) -> f64 {
+        let most = || {
+            let layouts = self.prices.layouts();
+            let fitting = self.solved.iter().flat_map(|solved| {
+                let places = solved.space.fitting(machines).iter();
+                places.map(|&place| layouts[solved.space.layouts[place]])
+            });
+            fitting.map(|layout| self.value(machines, layout)).fold(0.0, f64::max)
+        };
+        self.aim.later(machines, value, most, due)
+    }
+
+    /// True if those of `tolls` are what the aim says, to one per cent of the largest.
+    fn are_tolls(&self, tolls: &[f64]) -> bool {
+        let now = self.aim.tolls();
+        let near = 0.01 * now.iter().copied().fold(0.0, f64::max);
+        now.len() == tolls.len() && now.iter().zip(tolls).all(|(now, toll)| (now - toll).abs() <= near)
+    }
+
     /// Works out V of the far future if the last one does not serve.
     fn solve_far(&mut self, machines: u32, present: Layout, outlook: &Outlook) {
         let number = self.prices.index(present);
@@ -233,18 +280,21 @@ impl<'a> Stochastic<'a> {
             (space.lowest == 0 || space.lowest + 6 <= machines)
                 && machines + 4 <= space.highest
                 && space.layouts.contains(&number)
+                && self.are_tolls(&solved.tolls)
                 && distance(&solved.outlook, outlook) < 0.05
         };
         if self.solved.as_ref().is_some_and(serves) {
             return;
         }
-        let space = Space::new(&mut self.prices, self.interval_s, machines, present, self.all_up_to);
+        let space =
+            Space::new(&mut self.prices, self.interval_s, machines, present, self.all_up_to, &self.aim);
         let mut far = vec![vec![0.0; space.states()]];
         let coming = space.coming(&self.prices, &mut self.hits, outlook, self.timing, space.all(), None);
         for h in 0..self.horizon {
             far.push(space.before(self.timing, &coming, &far[h]));
         }
-        self.solved = Some(Solved { outlook: outlook.clone(), space, far });
+        let tolls = self.aim.tolls().to_vec();
+        self.solved = Some(Solved { outlook: outlook.clone(), space, tolls, far });
     }
 
     /// Works out V with `horizon` intervals to go, the first of them with chances of their own, for the numbers of machines `among`.

@@ -41,8 +41,10 @@ impl Profile {
             return Err(Error::usage(format!("{gpus} GPUs in a machine; from 1 to {MOST_GPUS} are allowed")));
         }
         let plain = self.without_shapes();
-        let (allowed, measured) =
-            (plain.rows(gpus, &plain.layouts), plain.rows(gpus, &plain.rates.keys().copied().collect::<Vec<_>>()));
+        let (allowed, measured) = (
+            plain.rows(gpus, &plain.layouts),
+            plain.rows(gpus, &plain.rates.keys().copied().collect::<Vec<_>>()),
+        );
         if allowed.is_empty() {
             let text =
                 format!("profile {}: no layout is allowed and fills machines of {gpus} GPUs", self.name);

@@ -18,7 +18,8 @@ mod series;
 
 use super::{Availability, MOST_MACHINES, Trace};
 use crate::{Error, Result};
-use lines::Lines;
+pub(crate) use lines::Lines;
+pub(crate) use polls::{days, time_of_day};
 use std::io::BufRead;
 
 /// The interval of the forms that have none of their own, milliseconds.
@@ -155,7 +156,7 @@ fn fields(line: &str) -> Vec<&str> {
 }
 
 /// The user's text, cut where it is long.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let cut: String = text.chars().take(60).collect();
     if cut.len() < text.len() { format!("{cut}...") } else { cut }
 }

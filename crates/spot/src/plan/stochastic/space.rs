@@ -6,7 +6,7 @@ use crate::Layout;
 use crate::account::adapt;
 use crate::chance::Chances;
 use crate::forecast::Outlook;
-use crate::plan::Prices;
+use crate::plan::{Aim, Prices};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
@@ -80,17 +80,23 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Around `machines`, with all layouts if they are at most `all_up_to`.
+    /// Around `machines`, with all layouts if they are at most `all_up_to`, rewarded as `aim` says.
     pub(super) fn new(
         prices: &mut Prices<'_>,
         interval_s: f64,
         machines: u32,
         present: Layout,
         all_up_to: usize,
+        aim: &Aim,
     ) -> Space {
         let (lowest, highest) = (machines.saturating_sub(BELOW), machines + ABOVE);
-        let layouts = worth_a_thought(prices, lowest, highest, present, all_up_to);
-        let rewards = rewards(prices, interval_s, &layouts);
+        let layouts = worth_a_thought(prices, lowest..=highest, present, all_up_to, aim.may_wait());
+        let mut rewards = rewards(prices, interval_s, &layouts);
+        if !aim.tolls().is_empty() {
+            let tolls: Vec<f64> = layouts.iter().map(|&number| aim.tolls()[number]).collect();
+            let rows = rewards.iter_mut().flat_map(|rewards| rewards.chunks_mut(layouts.len()));
+            rows.flat_map(|row| row.iter_mut().zip(&tolls)).for_each(|(reward, toll)| *reward -= toll);
+        }
         let prices: &Prices<'_> = prices;
         let place = |layout: Layout| layouts.binary_search(&prices.index(layout)).unwrap_or(0);
         let row = |machines: u32| {
@@ -99,7 +105,7 @@ impl Space {
             layouts.iter().map(become_of).collect::<Vec<usize>>()
         };
         let adapted = (lowest..=highest).flat_map(row).collect();
-        let actions = worth_choosing(prices, &layouts);
+        let actions = worth_choosing(prices, &layouts, aim.may_wait());
         let of_actions = |all: &Vec<f64>| {
             all.chunks(layouts.len()).flat_map(|row| actions.iter().map(|&a| row[a])).collect::<Vec<f64>>()
         };

@@ -8,7 +8,7 @@ const MOST_LINE: u64 = 4096;
 /// Most bytes of a JSON series: [`MOST_INTERVALS`](crate::trace::MOST_INTERVALS) numbers with room around them.
 const MOST_JSON: u64 = 128 << 20;
 
-pub(super) struct Lines<'a, R> {
+pub(crate) struct Lines<'a, R> {
     reader: R,
     name: &'a str,
     number: usize,
@@ -16,7 +16,7 @@ pub(super) struct Lines<'a, R> {
 }
 
 impl<'a, R: BufRead> Lines<'a, R> {
-    pub(super) fn new(reader: R, name: &'a str) -> Self {
+    pub(crate) fn new(reader: R, name: &'a str) -> Self {
         Lines { reader, name, number: 0, line: Vec::new() }
     }
 
@@ -29,7 +29,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
     }
 
     /// The first byte that is neither white space nor part of a byte order mark; it stays to be read.
-    pub(super) fn first_byte(&mut self) -> Result<Option<u8>> {
+    pub(crate) fn first_byte(&mut self) -> Result<Option<u8>> {
         loop {
             let byte = match self.reader.fill_buf() {
                 Ok(buffer) => buffer.first().copied(),
@@ -46,7 +46,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
     }
 
     /// The next line that is neither empty nor a comment, with its number from 1.
-    pub(super) fn next(&mut self) -> Result<Option<(usize, &str)>> {
+    pub(crate) fn next(&mut self) -> Result<Option<(usize, &str)>> {
         loop {
             self.line.clear();
             self.number += 1;
@@ -69,7 +69,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
     }
 
     /// All that is left, as one text.
-    pub(super) fn rest(mut self) -> Result<String> {
+    pub(crate) fn rest(mut self) -> Result<String> {
         let mut bytes = Vec::new();
         let read = self.reader.by_ref().take(MOST_JSON + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.io(&error))?;

@@ -23,7 +23,7 @@ pub(super) fn is_date(field: &str) -> bool {
 }
 
 /// Days from 1970-01-01, for years 1 to 9999; `None` for a day that is not in the calendar.
-fn days(text: &str) -> Option<i64> {
+pub(crate) fn days(text: &str) -> Option<i64> {
     let mut parts = text.split(['-', '/']).map(|part| part.parse::<u16>().ok().map(i64::from));
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -40,7 +40,7 @@ fn days(text: &str) -> Option<i64> {
 }
 
 /// Milliseconds of a day from 13:45, 13:45:10 or 13:45:10.250.
-fn time_of_day(text: &str) -> Option<i64> {
+pub(crate) fn time_of_day(text: &str) -> Option<i64> {
     let mut parts = text.trim_end_matches('Z').split(':');
     let mut whole =
         |most: u16| parts.next()?.parse::<u16>().ok().filter(|value| *value <= most).map(i64::from);
