@@ -1,5 +1,6 @@
 //! `dunlin spot replay`: what every policy would have trained on a trace of machines.
 
+mod aims;
 mod earned;
 mod page;
 
@@ -8,13 +9,15 @@ use crate::commands::data::out;
 use crate::commands::show::save;
 use crate::console::note;
 use crate::places;
+use aims::Aims;
 use dunlin::{Error, Result};
 use dunlin_spot::baseline::LABEL;
 use dunlin_spot::cost::CostModel;
+use dunlin_spot::objective::Objective;
 use dunlin_spot::policy::{Notice, POLICIES};
 use dunlin_spot::profile::{MAX_MACHINES, Profile};
-use dunlin_spot::replay::{Replay as Replayed, Supply, replay, replay_with};
-use dunlin_spot::trace::{Availability, ReadOptions};
+use dunlin_spot::replay::{Replay as Replayed, Supply, Terms, replay, replay_on};
+use dunlin_spot::trace::{Availability, ByZone, Content, ReadOptions};
 use earned::Earned;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -25,6 +28,8 @@ use std::path::PathBuf;
   dunlin spot replay sample:p3 --model gpt-1.5b
   dunlin spot replay sample:p3 --model bert --policies parcae,dunlin --notice at-event --json
   dunlin spot replay sample:p3 --model gpt-6.7b --html replay.html
+  dunlin spot replay sample:p3 --model bert --objective dollars --prices prices.csv
+  dunlin spot replay sample:p3 --model bert --objective deadline:8e6@6 --on-demand 8
 
 What a policy sees of the minute it decides for: none (the machines of the minute before), at-event (this minute's too), 25s (and
 a machine that goes hands its state over), 120s (and the next minute's). `ideal` and `reactive` always see this minute's.")]
@@ -42,6 +47,8 @@ pub(crate) struct Replay {
     /// Seconds until a machine that comes can be used
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     boot: f64,
+    #[command(flatten)]
+    aims: Aims,
     /// minK: leave out the first loss that goes below K machines (min12 was used for two of the published models)
     #[arg(long)]
     variant: Option<String>,
@@ -65,34 +72,41 @@ impl Replay {
         let words = self.words()?;
         let costs = self.setting.costs()?;
         let profile = costs.profile();
-        let trace = self.availability()?;
+        let (trace, zones) = self.availability()?;
         let supply = Supply { on_demand: self.on_demand, boot_s: self.boot };
-        let one = |word: &str| replay_with(word, &trace, &costs, notice, supply).map_err(told);
+        let aimed = self.aims.read()?;
+        let market = aimed.market(profile, &trace, zones.as_ref(), supply)?;
+        let terms = Terms { objective: aimed.objective, supply, market: market.as_ref() };
+        let one = |word: &str| replay_on(word, &trace, &costs, notice, terms).map_err(told);
         let replays = words.iter().map(|word| one(word)).collect::<Result<Vec<Replayed>>>()?;
+        let chances = aimed.chances(&words, &trace, &costs, notice, supply)?;
         let trace = supply.usable(&trace).map_err(told)?;
         let yardsticks = Yardsticks::new(&trace, &costs, &replays)?;
-        let earned = match Earned::POLICIES.iter().all(|word| words.contains(word)) {
-            true => Earned::new(&trace, &costs, &replays, notice)?,
-            false => None,
+        // What planning earns is told in samples, if all that it compares was asked for.
+        let earned = match aimed.objective {
+            Objective::Samples if Earned::POLICIES.iter().all(|word| words.contains(word)) => {
+                Earned::new(&trace, &costs, &replays, notice)?
+            }
+            _ => None,
         };
         if self.json {
-            out(&self.object(profile, &trace, notice, &replays, &yardsticks, earned.as_ref()))?;
-        } else {
-            out(&self.table(profile, &trace, notice, &replays, &yardsticks, earned.as_ref()).trim_end())?;
+            let chances = chances.as_deref();
+            out(&self.object(profile, &trace, notice, &replays, chances, &yardsticks, earned.as_ref()))?;
+        }
+        let chance = |at: usize| chances.as_ref().map(|chances| chances[at]);
+        let row = |(at, replay)| [yardsticks.cells(replay), aimed.cells(replay, chance(at))].concat();
+        let rows: Vec<Vec<String>> = replays.iter().enumerate().map(row).collect();
+        let mut notes = yardsticks.notes(profile, &replays, &self.aims);
+        notes.extend(aimed.notes());
+        notes.extend(earned.map(|earned| earned.words()));
+        let columns = [&HEAD[..], self.aims.head()].concat();
+        let head = self.head(profile, &trace, notice);
+        if !self.json {
+            out(&table(&head, &columns, &rows, &notes))?;
         }
         let Some(file) = &self.html else { return Ok(()) };
-        let head = self.head(profile, &trace, notice);
-        let rows: Vec<Vec<String>> = replays.iter().map(|replay| yardsticks.cells(replay)).collect();
-        let mut notes = yardsticks.notes(profile, &replays);
-        notes.extend(earned.map(|earned| earned.words()));
-        let shown = page::Shown {
-            head,
-            rows,
-            notes,
-            trace: &trace,
-            replays: &replays,
-            fewest: profile.fewest_machines(),
-        };
+        let fewest = profile.fewest_machines();
+        let shown = page::Shown { head, columns, rows, notes, trace: &trace, replays: &replays, fewest };
         save(file, &page::page(&self.trace, &profile.name, &shown), self.json)
     }
 
@@ -108,12 +122,19 @@ impl Replay {
         })
     }
 
-    fn availability(&self) -> Result<Availability> {
+    /// The trace, and where its machines stand if it says so.
+    fn availability(&self) -> Result<(Availability, Option<ByZone>)> {
         let interval_ms = self.setting.interval_ms()?;
         let options = ReadOptions { interval_ms: Some(interval_ms), capacity: Some(MAX_MACHINES) };
         let source = read_trace(&self.trace, &options)?;
         source.notes.iter().for_each(|line| note(line));
         let mut trace = source.availability(interval_ms).map_err(told)?;
+        let zones = match &source.content {
+            Content::Events(events) if self.aims.prices().is_some() => {
+                Some(events.by_zone(interval_ms).map_err(told)?)
+            }
+            _ => None,
+        };
         if let Some(variant) = &self.variant {
             let fewest = variant.strip_prefix("min").and_then(|number| number.parse().ok());
             let fewest = fewest.filter(|fewest| *fewest <= trace.highest()).ok_or_else(|| {
@@ -134,7 +155,7 @@ impl Replay {
             }
             trace = trace.segment(0, wanted.min(trace.intervals.len())).map_err(told)?;
         }
-        Ok(trace)
+        Ok((trace, zones))
     }
 
     /// What is rented besides the trace's machines, and how long they boot; nothing if nothing was said.
@@ -142,7 +163,7 @@ impl Replay {
         let stay =
             if self.on_demand > 0 { format!(" · {} on demand", self.on_demand) } else { String::new() };
         let boot = if self.boot > 0.0 { format!(" · {} s to boot", self.boot) } else { String::new() };
-        stay + &boot
+        stay + &boot + &self.aims.words()
     }
 
     /// What was replayed, in three lines.
@@ -164,53 +185,29 @@ impl Replay {
         ]
     }
 
-    fn table(
-        &self,
-        profile: &Profile,
-        trace: &Availability,
-        notice: Notice,
-        replays: &[Replayed],
-        yardsticks: &Yardsticks,
-        earned: Option<&Earned>,
-    ) -> String {
-        let mut text = self.head(profile, trace, notice).join("\n");
-        text.push_str("\n\n");
-        let mut line = |cells: &[String]| {
-            let _ = write!(text, "{:<23}", cells[0]); // writing to a String cannot fail
-            for (cell, width) in cells[1..].iter().zip([10, 7, 8, 11, 10, 8, 11, 7, 11]) {
-                let _ = write!(text, "{cell:>width$}");
-            }
-            text.push('\n');
-        };
-        line(&HEAD.map(String::from));
-        replays.iter().for_each(|replay| line(&yardsticks.cells(replay)));
-        text.push('\n');
-        text + &yardsticks
-            .notes(profile, replays)
-            .into_iter()
-            .chain(earned.map(Earned::words))
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
+    #[expect(clippy::too_many_arguments, reason = "all that was found out")]
     fn object(
         &self,
         profile: &Profile,
         trace: &Availability,
         notice: Notice,
         replays: &[Replayed],
+        chances: Option<&[f64]>,
         yardsticks: &Yardsticks,
         earned: Option<&Earned>,
     ) -> Value {
-        let policies = replays.iter().map(|replay| {
+        let policies = replays.iter().enumerate().map(|(at, replay)| {
             json!({
                 "policy": replay.policy,
                 "samples_per_second": replay.samples_per_second,
                 "share_of_ideal": yardsticks.share_of_ideal(replay),
                 "gap_share": yardsticks.gap_share(replay),
+                "dollars": replay.dollars,
                 "dollars_per_million_samples": replay.dollars_per_million_samples,
                 "relayouts": replay.relayouts,
                 "hours": replay.hours,
+                "finish": replay.finish,
+                "chance_drawn": chances.map(|chances| chances[at]),
                 "unchecked": is_modelled(replay.policy),
             })
         });
@@ -221,6 +218,8 @@ impl Replay {
             "rules": self.setting.rules,
             "on_demand": self.on_demand,
             "boot_seconds": self.boot,
+            "prices": self.aims.prices(),
+            "objective": self.aims.objective(),
             "intervals": trace.intervals.len(),
             "interval_seconds": self.setting.interval,
             "mean_machines": trace.mean(),
@@ -230,6 +229,23 @@ impl Replay {
             "policies": policies.collect::<Vec<Value>>(),
         })
     }
+}
+
+/// The table, with what stands above and below it.
+fn table(head: &[String; 3], columns: &[&str], rows: &[Vec<String>], notes: &[String]) -> String {
+    let mut text = head.join("\n");
+    text.push_str("\n\n");
+    let mut line = |cells: &[String]| {
+        let _ = write!(text, "{:<23}", cells[0]); // writing to a String cannot fail
+        let widths = [10, 7, 8, 11, 10, 8, 11, 7, 11].into_iter().chain(std::iter::repeat(10));
+        for (cell, width) in cells[1..].iter().zip(widths) {
+            let _ = write!(text, "{cell:>width$}");
+        }
+        text.push('\n');
+    };
+    line(&columns.iter().map(ToString::to_string).collect::<Vec<_>>());
+    rows.iter().for_each(|row| line(row));
+    text + "\n" + &notes.join("\n")
 }
 
 /// Heads of the columns.
@@ -301,13 +317,16 @@ impl Yardsticks {
     }
 
     /// What stands below the table.
-    fn notes(&self, profile: &Profile, replays: &[Replayed]) -> Vec<String> {
+    fn notes(&self, profile: &Profile, replays: &[Replayed], aims: &Aims) -> Vec<String> {
         let price = profile.dollars_per_hour;
+        let spot = match aims.prices() {
+            Some(file) => format!("by {file}"),
+            None => format!("at {} a machine and hour", significant(price.spot)),
+        };
         let mut notes = vec![
             "ideal: share of the best layout each interval at no cost. gap: 0 is parcae, 1 is parcae told the future.".into(),
             format!(
-                "Hours are machine-hours; $ at {} a machine and hour, {} on demand.",
-                significant(price.spot),
+                "Hours are machine-hours; $ {spot}, {} on demand.",
                 significant(price.on_demand)
             ),
         ];

@@ -1,6 +1,5 @@
 //! A replay as a page: what every policy did over time, and why.
 
-use super::HEAD;
 use crate::commands::show::html::{Curve, Page};
 use crate::commands::show::svg;
 use dunlin_spot::forecast::{Kind, Settings, distributions};
@@ -19,6 +18,8 @@ const USES: [&str; 4] = ["useful", "redone", "migrating", "idle"];
 /// What the page shows.
 pub(super) struct Shown<'a> {
     pub(super) head: [String; 3],
+    /// Heads of the summary.
+    pub(super) columns: Vec<&'static str>,
     /// The summary, a row a policy.
     pub(super) rows: Vec<Vec<String>>,
     /// What stands below it.
@@ -48,7 +49,7 @@ pub(super) fn page(trace: &str, model: &str, shown: &Shown<'_>) -> String {
     let mut page = Page::of_times(&format!("Replay: {model} on {trace}"), "hours", ("h", "interval"));
     shown.head.iter().for_each(|line| page.text("soft", line));
     page.heading("Summary");
-    page.table(&HEAD, &shown.rows);
+    page.table(&shown.columns, &shown.rows);
     shown.notes.iter().for_each(|line| page.text("soft", line));
     hours(&mut page, shown.replays);
     page.heading("Machines and forecasts");
