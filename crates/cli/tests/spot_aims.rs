@@ -1,4 +1,4 @@
-//! `dunlin spot replay` with prices that change, on good input and bad.
+//! `dunlin spot replay` with prices that change, objectives, deadlines and machines of several GPUs, on good input and bad.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -61,6 +61,66 @@ fn machines_are_billed_by_the_zone_that_their_rows_name() {
 }
 
 #[test]
+fn dollars_and_deadlines_have_columns_of_their_own() {
+    let folder = folder();
+    let replay = |more: &str| {
+        dunlin(
+            &folder,
+            &format!("spot replay sample:p3 --model bert --minutes 60 --policies dunlin,ideal {more}"),
+        )
+        .exits(0)
+    };
+    let million = |more: &str| {
+        policy(&replay(&format!("--json {more}")).object(), "dunlin")["dollars_per_million_samples"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(million("--objective dollars") < million("--objective dollars:20"));
+    assert!(million("--objective dollars:20 --prices spike.csv") < million("--prices spike.csv"));
+    let table = replay("--objective dollars").out;
+    for part in [" · dollars · notice none", "released         $", "releases what it does not use"] {
+        holds(&table, part);
+    }
+    let table = replay("--objective deadline:1e6@0.9 --draws 3").out;
+    for part in
+        ["done h  $ so far    chance", "1000000 samples were trained, if within 0.9 h", "of 3 traces drawn"]
+    {
+        holds(&table, part);
+    }
+    let object = replay("--objective deadline:1e6@0.9 --draws 3 --json").object();
+    for word in ["dunlin", "ideal"] {
+        let found = policy(&object, word);
+        assert!(found["finish"]["seconds"].as_f64().unwrap() <= 3240.0, "{found}");
+        assert!((0.0..=1.0).contains(&found["chance_drawn"].as_f64().unwrap()), "{found}");
+    }
+    let dollars = |word: &str| policy(&object, word)["finish"]["dollars"].as_f64().unwrap();
+    assert!(dollars("dunlin") < dollars("ideal"), "{object}");
+    assert!(policy(&object, "dunlin")["finish"]["chance"].as_f64().unwrap() > 0.5, "{object}");
+}
+
+#[test]
+fn machines_of_several_gpus_serve_every_policy() {
+    let folder = folder();
+    let counts: String =
+        (0..60).map(|minute| format!("{minute},{}\n", 8 - u32::from(minute % 20 > 12))).collect();
+    folder.write("eight.csv", counts);
+    for model in ["bert", "gpt-1.5b"] {
+        let object = dunlin(&folder, &format!("spot replay eight.csv --model {model} --gpus 4 --json"))
+            .exits(0)
+            .object();
+        assert_eq!(object["gpus"], 4);
+        for policy in object["policies"].as_array().unwrap() {
+            assert!(policy["samples_per_second"].as_f64().unwrap() > 0.0, "{model}: {policy}");
+        }
+    }
+    let one =
+        |more: &str| dunlin(&folder, &format!("spot replay eight.csv --model bert {more}")).exits(0).out;
+    assert_eq!(one(""), one("--gpus 1 --objective samples"));
+    let plan = dunlin(&folder, "spot plan --history 8,8,7 --model gpt-1.5b --gpus 4").exits(0);
+    holds(&plan.out, "7 machines of 4 GPUs: 4x8 on GPUs");
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_one_line() {
     let folder = folder();
     folder
@@ -82,5 +142,18 @@ fn what_cannot_be_is_refused_in_one_line() {
     ];
     for (trace, file, parts) in prices {
         dunlin(&folder, &format!("spot replay {trace} --model bert --prices {file}")).refused(parts);
+    }
+    let settings: [(&str, &[&str]); 8] = [
+        ("--objective fast", &["objective fast", "samples, dollars"]),
+        ("--objective dollars:-1", &["objective dollars:-1", "above 0"]),
+        ("--objective deadline:1e6", &["objective deadline:1e6", "deadline:SAMPLES@HOURS"]),
+        ("--objective deadline:1e6@2", &["a deadline after 2 h", "the trace has 1.00 h"]),
+        ("--draws 5", &["--draws 5", "--objective deadline"]),
+        ("--objective deadline:1e6@1 --draws 10001", &["--draws 10001", "at most 10000"]),
+        ("--gpus 0", &["0 GPUs in a machine", "1 to 64"]),
+        ("--gpus 65", &["65 GPUs in a machine", "1 to 64"]),
+    ];
+    for (more, parts) in settings {
+        dunlin(&folder, &format!("spot replay sample:p3 --model bert --minutes 60 {more}")).refused(parts);
     }
 }

@@ -56,6 +56,9 @@ pub(crate) struct Setting {
     /// The price list of migration: published, or corrected (every byte charged, transfers beside training, groups made beforehand)
     #[arg(long, default_value = "published")]
     rules: String,
+    /// GPUs of a machine; layouts are then rows x machines of a row
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    gpus: u32,
     /// Seconds of an interval
     #[arg(long, default_value_t = 60.0)]
     interval: f64,
@@ -69,6 +72,7 @@ impl Setting {
     fn costs(&self) -> Result<CostModel> {
         let (notice, rules) = (self.notice()?, Rules::parse(&self.rules).map_err(told)?);
         let profile = read_profile(self.model.as_deref(), self.profile.as_deref())?;
+        let profile = profile.with_gpus(self.gpus).map_err(told)?;
         Ok(CostModel::with_rules(&profile, rules).handing_over(notice.hands_over()))
     }
 

@@ -84,15 +84,16 @@ impl Plan {
         if self.json {
             let wait = decision.layout.is_idle().then(|| profile.fewest_machines());
             return out(&json!({
-                "model": profile.name, "notice": notice.word(), "rules": costs.rules().word(), "policy": self.policy,
+                "model": profile.name, "notice": notice.word(), "rules": costs.rules().word(), "policy": self.policy, "gpus": self.setting.gpus,
                 "machines": sight.known_machines(), "from": numbers(layout), "layout": numbers(decision.layout),
                 "samples_per_second": rate, "wait_for_machines": wait, "why": decision.why, "forecast": decision.forecast,
             }));
         }
         out(&format!(
-            "{layout} -> {}  ({} machines, {rate:.1} samples/s undisturbed)",
+            "{layout} -> {}  ({} machines{}, {rate:.1} samples/s undisturbed)",
             decision.layout,
-            sight.known_machines()
+            sight.known_machines(),
+            on_gpus(&profile, decision.layout)
         ))?;
         out(&format!("why: {}", decision.why))?;
         if !decision.forecast.is_empty() {
@@ -102,6 +103,14 @@ impl Plan {
             ))?;
         }
         Ok(())
+    }
+}
+
+/// What a layout of machines is in GPUs, if they have several.
+fn on_gpus(profile: &Profile, layout: Layout) -> String {
+    match profile.gpus() {
+        1 => String::new(),
+        gpus => format!(" of {gpus} GPUs: {} on GPUs", profile.on_gpus(layout)),
     }
 }
 

@@ -163,7 +163,8 @@ impl Replay {
         let stay =
             if self.on_demand > 0 { format!(" · {} on demand", self.on_demand) } else { String::new() };
         let boot = if self.boot > 0.0 { format!(" · {} s to boot", self.boot) } else { String::new() };
-        stay + &boot + &self.aims.words()
+        let gpus = if self.setting.gpus > 1 { format!(" · {} GPUs each", self.setting.gpus) } else { String::new() };
+        gpus + &stay + &boot + &self.aims.words()
     }
 
     /// What was replayed, in three lines.
@@ -218,6 +219,7 @@ impl Replay {
             "rules": self.setting.rules,
             "on_demand": self.on_demand,
             "boot_seconds": self.boot,
+            "gpus": self.setting.gpus,
             "prices": self.aims.prices(),
             "objective": self.aims.objective(),
             "intervals": trace.intervals.len(),
