@@ -101,7 +101,7 @@ fn dollars_cost_less_a_sample_than_samples_do_on_every_model() {
 fn a_deadline_that_is_certain_has_chance_one_and_one_that_cannot_be_none() {
     let (trace, costs) = (Availability::from_counts(60_000, &[16; 120]), bert());
     let hour = costs.profile().samples_per_second(costs.profile().best(16)) * 3600.0;
-    let easy = with(&trace, &costs, &format!("deadline:{}@1", 0.5 * hour), None);
+    let easy = with(&trace, &costs, &format!("deadline:{}@1", 0.2 * hour), None);
     assert!(easy.turns.last().unwrap().spent.layout.is_idle(), "what is done is released");
     let easy = easy.finish.unwrap();
     assert!(easy.chance.unwrap() > 0.999 && easy.seconds.unwrap() <= 3600.0, "{easy:?}");

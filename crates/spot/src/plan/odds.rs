@@ -12,9 +12,9 @@
 //! points. The chance alone goes along with the value, for the same choices.
 
 /// Steps of time at most.
-const STEPS: usize = 64;
+const STEPS: usize = 32;
 /// Points of the grid for the samples of half a step.
-const POINTS: f64 = 4.0;
+const POINTS: f64 = 5.0;
 /// Most points of the grid.
 const MOST_POINTS: usize = 1024;
 /// Numbers of machines at most: with more they are taken in groups.

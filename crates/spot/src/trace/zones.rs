@@ -38,7 +38,7 @@ impl Trace {
     ///
     /// # Errors
     /// [`Error::Usage`] for an interval that would cut the trace into more than
-    /// [`MOST_INTERVALS`](super::MOST_INTERVALS), or of 0.
+    /// [`MOST_INTERVALS`], or of 0.
     pub fn by_zone(&self, interval_ms: u64) -> Result<ByZone> {
         let length = self.end_ms.div_ceil(interval_ms.max(1));
         let mut zones: Vec<Option<String>> = self
