@@ -9,6 +9,7 @@ all of them, with the commands, the machine and the level of vector instructions
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -195,6 +196,10 @@ def smoke(a):
         assert copies["seconds"] > 0
     finally:
         b.close()
+    for script in ("dsmlr.py", "larger_than_memory.py"):
+        done = subprocess.run([sys.executable, os.path.join(HERE, script), "--smoke", "--dunlin", a.dunlin],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
     print("bench: the scripts agree with the program")
 
 

@@ -162,6 +162,10 @@ impl Observer for Watcher {
         self.folder.as_ref().map_or(Ok(()), RunFolder::check)
     }
 
+    fn wants_model(&self) -> bool {
+        self.folder.is_some()
+    }
+
     fn finished(&mut self, params: Option<&Params>, source: &Source) -> Result<()> {
         self.folder.iter_mut().try_for_each(|folder| folder.finished(params, source))
     }

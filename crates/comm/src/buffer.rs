@@ -2,10 +2,14 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// One cache line. The unit in which a [`Buffer`] allocates, which is what aligns it.
+/// Bytes that the start of a [`Buffer`] is aligned to: one cache line.
+const LINE: usize = 64;
+
+/// The unit in which a [`Buffer`] allocates. Memory with a greater alignment than allocators give anyway would be zeroed
+/// by writing to it; this comes as pages that the system maps when they are first written.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+#[repr(C, align(16))]
+struct Quarter([u8; LINE / 4]);
 
 /// A growable array of bytes whose start is aligned to 64 bytes.
 ///
@@ -17,9 +21,11 @@ struct Line([u8; 64]);
 /// assert_eq!(buffer.slice::<f32>(0, 2), Some(&[1.0f32, 2.0][..]));
 /// assert_eq!(buffer.slice::<f32>(0, 3), None, "past the end");
 /// ```
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    quarters: Vec<Quarter>,
+    /// Quarters before the first that starts a line.
+    start: usize,
     length: usize,
 }
 
@@ -31,17 +37,20 @@ impl Buffer {
 
     /// `length` zero bytes. Pages are mapped when they are first written.
     pub fn zeroed(length: usize) -> Buffer {
-        Buffer { lines: bytemuck::allocation::zeroed_vec(length.div_ceil(64)), length }
+        let count = if length == 0 { 0 } else { 4 * length.div_ceil(LINE) + 3 };
+        let quarters: Vec<Quarter> = bytemuck::allocation::zeroed_vec(count);
+        let before = quarters.as_ptr().addr().wrapping_neg() % LINE;
+        Buffer { start: (before / size_of::<Quarter>()).min(count), quarters, length }
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.length]
+        &bytemuck::cast_slice(&self.quarters[self.start..])[..self.length]
     }
 
     /// The bytes, to write.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.length]
+        &mut bytemuck::cast_slice_mut(&mut self.quarters[self.start..])[..self.length]
     }
 
     /// Number of bytes.
@@ -61,16 +70,18 @@ impl Buffer {
 
     /// Sets the number of bytes; new ones hold zero or what an earlier use left there.
     pub fn resize(&mut self, length: usize) {
-        let lines = length.div_ceil(64);
-        if lines > self.lines.len() {
-            self.lines.resize(lines, Line::zeroed());
-        }
+        self.reserve(length);
         self.length = length;
     }
 
     /// Makes room for `length` bytes in all.
     pub fn reserve(&mut self, length: usize) {
-        self.lines.reserve(length.div_ceil(64).saturating_sub(self.lines.len()));
+        let room = (self.quarters.len() - self.start) * size_of::<Quarter>();
+        if length > room {
+            let mut larger = Buffer::zeroed(length.max(2 * room));
+            larger.bytes_mut()[..self.length].copy_from_slice(self.bytes());
+            *self = Buffer { length: self.length, ..larger };
+        }
     }
 
     /// Appends the bytes of `values` at the next multiple of 8 bytes and returns the offset where they start.
@@ -97,6 +108,19 @@ impl Buffer {
     }
 }
 
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        let mut copy = Buffer::zeroed(self.length);
+        copy.bytes_mut().copy_from_slice(self.bytes());
+        copy
+    }
+
+    fn clone_from(&mut self, source: &Buffer) {
+        self.resize(source.length);
+        self.bytes_mut().copy_from_slice(source.bytes());
+    }
+}
+
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Buffer({} bytes)", self.length)
@@ -108,5 +132,30 @@ impl<T: Pod> From<&[T]> for Buffer {
         let mut buffer = Buffer::new();
         buffer.extend(values);
         buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_stays_aligned_however_a_buffer_came_to_be() {
+        let aligned = |buffer: &Buffer| buffer.bytes().as_ptr().addr().is_multiple_of(LINE);
+        for length in [1, 63, 64, 65, 1000, 1 << 20] {
+            let mut buffer = Buffer::zeroed(length);
+            assert!(aligned(&buffer) && buffer.bytes().iter().all(|byte| *byte == 0), "{length}");
+            buffer.bytes_mut().fill(7);
+            let mut grown = buffer.clone();
+            grown.resize(3 * length);
+            assert!(aligned(&grown) && grown.bytes()[..length] == *buffer.bytes(), "{length}");
+            assert_eq!((grown.len(), grown.bytes()[3 * length - 1]), (3 * length, 0));
+            grown.clone_from(&buffer);
+            assert!(aligned(&grown) && grown.bytes() == buffer.bytes(), "{length}");
+            grown.clear();
+            assert_eq!(grown.extend(&[1.0f64, 2.0]), 0);
+            assert_eq!(grown.slice::<f64>(0, 2), Some(&[1.0, 2.0][..]));
+        }
+        assert!(Buffer::zeroed(0).is_empty() && Buffer::new().bytes().is_empty());
     }
 }

@@ -22,6 +22,10 @@ impl Channel {
     pub(crate) const RESULT: Channel = Channel(2);
     /// First channel that is free for users of this crate.
     pub const USER: Channel = Channel(16);
+    /// First of the channels, also free for users, on which the body of a message belongs to its receiver alone, to be kept or
+    /// sent on without a copy ([`Arc::unwrap_or_clone`]). On the others a link over connections keeps a share of
+    /// large bodies, and uses their memory again.
+    pub const KEPT: Channel = Channel(1 << 15);
 }
 
 /// A small structured head and a large flat body. The body is shared: cloning a message copies no numbers.

@@ -12,8 +12,8 @@ pub const SAVED: Channel = Channel(Channel::USER.0 + 2);
 pub const NEVER: Channel = Channel(Channel::USER.0 + 3);
 /// Wakes a rank that holds before a stop.
 pub const WAKE: Channel = Channel(Channel::USER.0 + 4);
-/// Row blocks that go round.
-pub const ROTATION: Channel = Channel(Channel::USER.0 + 5);
+/// Row blocks that go round: whoever receives one has it, and passes it on.
+pub const ROTATION: Channel = Channel(Channel::KEPT.0);
 /// Lanes on their way to another worker.
 pub const MOVE: Channel = Channel(Channel::USER.0 + 7);
 /// Partial sums of variables.

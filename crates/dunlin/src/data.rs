@@ -159,6 +159,28 @@ impl Block {
         self.end_row - self.first_row
     }
 
+    /// Bytes of the contents: 4 for every number that is stored.
+    pub fn bytes(&self) -> usize {
+        let sparse = |rows: &SparseRows| {
+            rows.offsets.len() + 2 * rows.columns.len() + rows.classes.len() + rows.targets.len()
+        };
+        let dense = |rows: &DenseRows| rows.values.len() + rows.classes.len() + rows.targets.len();
+        4 * match &self.contents {
+            Contents::Sparse(rows) => sparse(rows),
+            Contents::Dense(rows) => dense(rows),
+            Contents::Pairs(pairs) => {
+                let rows = match &*pairs.rows {
+                    Contents::Sparse(rows) => sparse(rows),
+                    Contents::Dense(rows) => dense(rows),
+                    _ => 0,
+                };
+                rows + 3 * pairs.pairs.len()
+            }
+            Contents::Ratings(ratings) => 3 * ratings.ratings.len(),
+            Contents::Documents(documents) => documents.offsets.len() + 2 * documents.words.len(),
+        }
+    }
+
     /// Stored entries: non-zeros, values, ratings, or (document, word) pairs.
     pub fn entries(&self) -> usize {
         match &self.contents {

@@ -122,6 +122,13 @@ pub struct WorkerTimes {
     pub exchange_seconds: f64,
     /// Peak memory of its process, in MB; 0 where the system does not say.
     pub peak_rss_mb: f64,
+    /// What it holds of the data in memory at a synchronisation point, in MB.
+    #[serde(default)]
+    pub data_mb: f64,
+    /// What it holds of the model, in MB: row blocks if they go round, else the tables with what their updates are told
+    /// from.
+    #[serde(default)]
+    pub model_mb: f64,
     /// Number of its process, to count every process's memory once.
     pub process: u32,
 }

@@ -328,6 +328,11 @@ pub trait Strategy: Send {
         Vec::new()
     }
 
+    /// Bytes of rows that are held here and not in the tables.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// What rounding has left of the updates of hosted lane `lane`: table, numbers with padding.
     fn carries(&self, _lane: usize) -> Vec<(u16, &[u8])> {
         Vec::new()

@@ -64,7 +64,12 @@ pub trait Observer {
         Ok(())
     }
 
-    /// Training has ended well. The tables are complete, or, `None`, have been written to the run folder already, because
+    /// Asked once training has ended well: is there a use for the model? If not, it is not brought together.
+    fn wants_model(&self) -> bool {
+        true
+    }
+
+    /// Training has ended well, and the model is wanted. The tables are complete, or, `None`, have been written to the run folder already, because
     /// they may not fit in memory. Called before [`Event::Ended`].
     ///
     /// # Errors
@@ -386,7 +391,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         };
         let spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>> =
             if is_spread::<A>(self.run) { Some(&mut start) } else { None };
+        let paced = !self.comm.shares_memory();
         Rotation::new(params, &self.clocks, self.row_blocks.clone(), clock, spread)
+            .map(|rotation| rotation.with_pace(paced))
     }
 
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {

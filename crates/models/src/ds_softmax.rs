@@ -305,6 +305,13 @@ impl Algorithm for DsSoftmax {
         vec![TableSpec::new("weights", self.classes, self.width()).axis(Axis::Output)]
     }
 
+    /// Of a row the duals, or the log-masses of row blocks, which are fewer than classes, and some numbers more; of the
+    /// weights a row block turned over, of which there are two a lane.
+    fn local_bytes(&self, shape: &Shape) -> f64 {
+        let tile = self.width() as f64 * self.classes as f64 / 2.0;
+        4.0 * (shape.rows as f64 * (self.classes + 4 + seen::FIELDS) as f64 + tile)
+    }
+
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
         let found = Rows::new(unit.block);
         let mut local = match (local, found) {

@@ -5,7 +5,7 @@
 //! as bytes arrive, while they are in the cache.
 
 use crate::wire::{Frame, HEADER_BYTES, Header, Kind};
-use crate::{Buffer, Error, Result};
+use crate::{Buffer, Channel, Error, Result};
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg, send, sendmsg,
@@ -251,7 +251,9 @@ impl Reader {
                 break;
             }
             let frame = partial.finish()?;
-            pool.lend(&frame.body);
+            if frame.channel < Channel::KEPT.0 {
+                pool.lend(&frame.body);
+            }
             ready.push_back(frame);
         }
         self.stage.copy_within(start..self.staged, 0);
@@ -551,5 +553,20 @@ mod tests {
         assert_ne!(pool.take(100_000).bytes().as_ptr(), place, "it is still in use");
         drop(first);
         assert_eq!(pool.take(90_000).bytes().as_ptr(), place);
+    }
+
+    /// Of a body on one of the channels from [`Channel::KEPT`] on the pool keeps no share.
+    #[test]
+    fn a_body_that_is_to_be_kept_belongs_to_its_receiver_alone() {
+        for (channel, shares) in [(Channel::USER.0, 2), (Channel::KEPT.0, 1), (u16::MAX, 1)] {
+            let body = Arc::new(Buffer::zeroed(2 * Pool::LEAST));
+            let frame = Frame { body, channel, sequence: 1, ..note(Kind::Data, 0, 1, Vec::new()) };
+            let bytes = frame.encode().unwrap();
+            let (mut reader, mut pool, mut ready) = (Reader::new(), Pool::default(), VecDeque::new());
+            let mut source = &bytes[..];
+            while reader.fill(&mut source, &mut pool, &mut ready).unwrap() == Progress::Some {}
+            let found = ready.pop_front().unwrap();
+            assert_eq!((found.channel, Arc::strong_count(&found.body)), (channel, shares));
+        }
     }
 }

@@ -11,9 +11,12 @@
 //! for a lap of R sub-steps, after which the updates of all lanes are added along the lane tree. Only they make lanes
 //! wait for each other at the end of a lap.
 //!
+//! Where ranks do not share memory a lane may be m sub-steps ahead of the lane it sends to, and no more (`rotation/pace.rs`).
+//!
 //! The order in which the lanes visit a block does not depend on where they are hosted: same lanes, same bits.
 
 mod arrivals;
+mod pace;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -72,6 +75,8 @@ enum Packet {
     Merge { lap: u64, lanes: Node, entries: Vec<Entry> },
     /// A copy of a row block of `table` as it is after `clock` clocks.
     Copy { clock: u64, table: u16, row_block: u32, entries: Vec<Entry> },
+    /// `lane` has done `clock` clocks.
+    Done { lane: u32, clock: u64 },
 }
 
 /// What a lane has of a merged table during a lap.
@@ -113,6 +118,9 @@ pub struct Rotation {
     drained: bool,
     /// True if rotating tables are never whole in one place.
     spread: bool,
+    /// Clocks that the lane before the first hosted one has done, as far as it has said so; `None` if lanes may be as far
+    /// ahead of others as the ring lets them.
+    taken: Option<u64>,
     report: Report,
 }
 
@@ -156,6 +164,7 @@ impl Rotation {
             copies: Vec::new(),
             drained: true,
             spread: spread.is_some(),
+            taken: None,
             report: Report::default(),
         };
         let mut cut = |table: usize, rows: Range<usize>| {
@@ -205,7 +214,7 @@ impl Rotation {
         clocks
             .filter(|(lane, clock)| {
                 let merged = self.merged.is_empty() || self.lap_of(*clock) <= self.laps;
-                *clock < until && merged && self.is_held(*lane, *clock)
+                *clock < until && merged && self.is_held(*lane, *clock) && self.has_room(*lane, *clock)
             })
             .min_by_key(|(lane, clock)| (*clock, *lane))
     }
@@ -233,7 +242,7 @@ impl Rotation {
 
     /// Sends the row block that `lane` has visited at `clock` on to the lane that needs it next.
     fn pass_on(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64) -> Result<()> {
-        let next = (lane + self.lanes - 1) % self.lanes;
+        let next = self.receiver(lane);
         let clock = clock + self.per_lane as u64;
         for (place, table) in self.rotating.clone().into_iter().enumerate() {
             let replica = &mut params.replicas[table];
@@ -365,9 +374,12 @@ impl Rotation {
     /// Whom the lane that is furthest behind waits for.
     fn waits_for(&self, lanes: &Lanes) -> String {
         let Some((lane, clock)) = lanes.slowest() else { return "nothing".into() };
-        match self.is_held(lane, clock) {
+        if !self.is_held(lane, clock) {
+            return self.visit_words(lane, clock);
+        }
+        match self.has_room(lane, clock) {
             true => format!("the end of lap {} on all lanes", self.laps),
-            false => self.visit_words(lane, clock),
+            false => self.room_words(lane, clock),
         }
     }
 
@@ -402,6 +414,7 @@ impl Strategy for Rotation {
     fn done(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64, _: Sums) -> Result<()> {
         self.pass_on(comm, params, lane, clock)?;
         self.done[lane - self.hosted.start] = clock + 1;
+        self.tell(comm, lane, clock + 1)?;
         let ends_lap = (clock + 1).is_multiple_of(self.row_blocks.len() as u64);
         if ends_lap && !self.merged.is_empty() {
             self.end_lap(comm, params, lane, self.lap_of(clock))?;
@@ -418,6 +431,9 @@ impl Strategy for Rotation {
         let due = self.due(clock);
         while let Some((lane, visit)) = due.iter().find(|(lane, visit)| !self.is_held(*lane, *visit)) {
             let what = self.visit_words(*lane, *visit);
+            self.wait(comm, params, &what)?;
+        }
+        while let Some(what) = self.untold(clock) {
             self.wait(comm, params, &what)?;
         }
         while !self.merged.is_empty() && self.laps < lap {
@@ -460,6 +476,10 @@ impl Strategy for Rotation {
         });
         // An empty row block may begin where the next one does.
         rows.filter(|(.., bytes)| !bytes.is_empty()).collect()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held.values().flatten().flatten().map(|values| values.bytes().len()).sum()
     }
 
     fn blocked_seconds(&self) -> f64 {

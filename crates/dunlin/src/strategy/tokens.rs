@@ -434,6 +434,10 @@ impl Strategy for Tokens {
         Ok(())
     }
 
+    fn held_bytes(&self) -> usize {
+        self.held.values().flat_map(|token| &token.values).map(|values| values.bytes().len()).sum()
+    }
+
     fn blocked_seconds(&self) -> f64 {
         self.report.blocked_seconds
     }

@@ -13,7 +13,7 @@ use crate::strategy::scheduled;
 use crate::strategy::tokens::order;
 use crate::table::{Axis, Params, Replica, TableSpec};
 use crate::{Error, Result};
-use dunlin_comm::{Buffer, Message};
+use dunlin_comm::{Buffer, Comm, Message};
 use std::collections::BTreeMap;
 
 impl<A: Algorithm> Worker<'_, A> {
@@ -185,8 +185,12 @@ impl<A: Algorithm> Worker<'_, A> {
         }
     }
 
-    /// Rank 0 saves the model: of whole tables, or, where these may be larger than a worker, row by row.
+    /// Rank 0 saves the model, if anybody wants it: of whole tables, or, where these may be larger than a worker, row by row.
     fn save_model(&mut self) -> Result<()> {
+        let is_wanted = self.comm.rank() == 0 && self.observer.wants_model();
+        if !self.comm.broadcast(0, Message::new(&is_wanted, Buffer::new()))?.head()? {
+            return Ok(());
+        }
         if is_spread::<A>(self.run) && self.run.is_limited() {
             return self.stream_model();
         }
@@ -224,21 +228,33 @@ impl<A: Algorithm> Worker<'_, A> {
         self.lanes.iter().flat_map(|lane| LaneState::take_rows(&self.params, lane.rows.clone())).collect()
     }
 
-    /// All rows that are here and nowhere whole.
-    fn spread_rows(&self) -> Vec<(u16, u64, Vec<u8>)> {
-        let lanes = self.lanes.iter();
-        let spread = lanes.flat_map(|lane| self.strategy.spread_rows(lane.number));
-        let spread = spread.map(|(table, first, bytes)| (table as u16, first as u64, bytes.to_vec()));
-        self.example_rows().into_iter().chain(spread).collect()
+    /// Gives `take` all rows that are here and nowhere whole: table, first row, numbers with padding. One piece at a time
+    /// is copied.
+    fn each_spread_rows(
+        &mut self,
+        mut take: impl FnMut(&mut Comm, u16, u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        for lane in &self.lanes {
+            for (table, first, bytes) in LaneState::take_rows(&self.params, lane.rows.clone()) {
+                take(self.comm, table, first, &bytes)?;
+            }
+            for (table, first, bytes) in self.strategy.spread_rows(lane.number) {
+                take(self.comm, table as u16, first as u64, bytes)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Every worker in turn sends rank 0 its rows, which go straight into the file.
+    /// Every worker in turn sends rank 0 its rows, piece by piece as it is asked for them, so that no pieces gather; they go
+    /// straight into the file.
     fn stream_model(&mut self) -> Result<()> {
         if self.comm.rank() > 0 {
-            self.comm.recv(CONTROL, Some(0), "its turn to hand over its rows of the model")?;
-            for (table, first, bytes) in self.spread_rows() {
-                self.comm.send(0, CONTROL, Message::new(&Some((table, first)), Buffer::from(&bytes[..])))?;
-            }
+            let turn = "its turn to hand over its rows of the model";
+            self.each_spread_rows(|comm, table, first, bytes| {
+                comm.recv(CONTROL, Some(0), turn)?;
+                Ok(comm.send(0, CONTROL, Message::new(&Some((table, first)), Buffer::from(bytes)))?)
+            })?;
+            self.comm.recv(CONTROL, Some(0), turn)?;
             let end: Option<(u16, u64)> = None;
             return Ok(self.comm.send(0, CONTROL, Message::new(&end, Buffer::new()))?);
         }
@@ -254,10 +270,10 @@ impl<A: Algorithm> Worker<'_, A> {
                 write(table as u16, 0, replica.row_bytes(0..replica.spec.rows))?;
             }
         }
-        self.spread_rows().iter().try_for_each(|(table, first, bytes)| write(*table, *first, bytes))?;
+        self.each_spread_rows(|_, table, first, bytes| write(table, first, bytes))?;
         for worker in 1..self.run.workers {
-            self.comm.send(worker, CONTROL, Message::default())?;
             loop {
+                self.comm.send(worker, CONTROL, Message::default())?;
                 let message = self.comm.recv(CONTROL, Some(worker), "the next rows of the model")?;
                 let Some((table, first)) = message.head::<Option<(u16, u64)>>()? else { break };
                 write(table, first, message.body.bytes())?;
@@ -265,6 +281,20 @@ impl<A: Algorithm> Worker<'_, A> {
         }
         file.map_or(Ok(()), TablesFile::finish)?;
         self.observer.finished(None, self.source)
+    }
+
+    /// Peak memory of every process, in MB.
+    fn peaks(&mut self) -> Result<Vec<f64>> {
+        let is_simulated = self.comm.is_simulated();
+        let own = (self.times.process, if is_simulated { 0.0 } else { peak_rss_mb() });
+        let mut processes = BTreeMap::<u32, f64>::new();
+        for message in self.comm.all_gather(Message::new(&own, Buffer::new()))? {
+            processes.extend([message.head::<(u32, f64)>()?]);
+        }
+        if is_simulated {
+            processes.insert(0, peak_rss_mb());
+        }
+        Ok(processes.into_values().collect())
     }
 
     /// Saves the model, and says what came out.
@@ -276,13 +306,10 @@ impl<A: Algorithm> Worker<'_, A> {
             Some(metrics) => metrics,
             None => self.evaluate()?.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
         };
-        let Gathered { workers, report, bytes_sent, .. } = self.gather_times()?;
-        let mut processes = BTreeMap::new();
-        processes.extend(workers.iter().map(|worker| (worker.process, worker.peak_rss_mb)));
-        if self.comm.is_simulated() {
-            processes.insert(0, peak_rss_mb());
-        }
-        let peak_rss_mb_per_process: Vec<f64> = processes.into_values().collect();
+        let Gathered { report, bytes_sent, .. } = self.gather_times()?;
+        self.save_model()?;
+        self.write_order()?;
+        let peak_rss_mb_per_process = self.peaks()?;
         let Position { epochs, clock, seconds, evaluation_seconds } = self.at;
         let passes = epochs as f64 + clock as f64 / self.clocks_per_epoch as f64;
         let outcome = Outcome {
@@ -300,8 +327,6 @@ impl<A: Algorithm> Worker<'_, A> {
             peak_rss_mb_per_process,
             report,
         };
-        self.save_model()?;
-        self.write_order()?;
         if self.comm.rank() == 0 {
             self.observer.event(&Event::Ended { reason, outcome: Box::new(outcome.clone()) });
         }

@@ -35,6 +35,17 @@ impl Blocks {
         }
     }
 
+    /// Bytes of those that are in memory at a time, at most.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Blocks::Here(blocks) => blocks.iter().map(Block::bytes).sum(),
+            Blocks::There(library, range) => {
+                let largest = range.clone().map(|at| library.store.block_bytes(at)).max().unwrap_or(0);
+                largest * range.len().min(BLOCKS_IN_MEMORY)
+            }
+        }
+    }
+
     /// The id of block `at`.
     pub(super) fn id(&self, at: usize) -> u32 {
         match self {

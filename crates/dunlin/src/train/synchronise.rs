@@ -8,7 +8,7 @@ use crate::event::{Event, WorkerTimes, peak_rss_mb};
 use crate::run::Until;
 use crate::strategy::Report;
 use crate::strategy::rotation::rotates;
-use crate::table::Axis;
+use crate::table::{Axis, Replica};
 use crate::{Error, Result, saved};
 use dunlin_comm::{Buffer, Message};
 use std::collections::BTreeMap;
@@ -85,6 +85,7 @@ impl<A: Algorithm> Worker<'_, A> {
         // What the system says of this process is no part of a simulated story, which replays to the byte.
         let rss_mb = if self.comm.is_simulated() { 0.0 } else { peak_rss_mb() };
         self.times.peak_rss_mb = rss_mb;
+        (self.times.data_mb, self.times.model_mb) = self.held_mb();
         let interrupted = INTERRUPTED.load(Ordering::Relaxed);
         let paces = if self.may_rehost() { self.paces() } else { Vec::new() };
         let own = (&self.times, &report, self.comm.bytes_sent(), interrupted, self.at.seconds, paces);
@@ -103,6 +104,24 @@ impl<A: Algorithm> Worker<'_, A> {
             all_workers.is_interrupted |= interrupted;
         }
         Ok(all_workers)
+    }
+
+    /// What this worker has in memory of the data and of the model, as counted, in MB.
+    fn held_mb(&self) -> (f64, f64) {
+        let on_disk = self.source.disk.is_some();
+        let blocks = self.lanes.iter().map(|lane| lane.blocks.bytes() + lane.test.bytes());
+        // Lanes take turns with the room that there is for blocks on disk.
+        let data = if on_disk { blocks.max() } else { Some(blocks.sum()) };
+        let stored = |table: &Replica| match table.spec.axis {
+            // Of the others' rows, nothing has been written.
+            Axis::Example => {
+                self.lanes.iter().map(|lane| lane.rows.len()).sum::<usize>() * table.spec.bytes_per_row()
+            }
+            _ => table.values.bytes().len() + table.base.bytes().len(),
+        };
+        let tables: usize = self.params.replicas.iter().map(stored).sum();
+        let mb = |bytes: usize| bytes as f64 / 1e6;
+        (mb(data.unwrap_or(0)), mb(tables + self.strategy.held_bytes()))
     }
 
     /// A loss that is no number, or a thousand times the first one and rising, ends the run on all ranks alike.

@@ -27,6 +27,7 @@ impl Rotation {
             Packet::Copy { clock, table, row_block, entries } => {
                 self.take_copy(message, clock, row_block as usize, (table, entries))?;
             }
+            Packet::Done { lane, clock } => self.take_done(&message, lane as usize, clock)?,
         }
         self.merge(params);
         Ok(())
@@ -60,7 +61,7 @@ impl Rotation {
             false => self.row_block(visit.0, visit.1) != row_block,
         });
         let is_sender = from == self.hosting.owner((lane + 1) % self.lanes);
-        (is_sender && is_away && ahead < self.row_blocks.len() as u64).then_some(place)
+        (is_sender && is_away && ahead < self.most_ahead()).then_some(place)
     }
 
     fn take_merge(

@@ -27,7 +27,7 @@ fn rotation(workers: usize, lanes: usize, rank: usize, clock: u64) -> (Rotation,
     let count = BLOCKS_PER_LANE * lanes;
     let row_blocks = (0..count).map(|block| ROWS * block / count..ROWS * (block + 1) / count).collect();
     let lanes = Lanes::new(Hosting::even(lanes, workers), rank, clock);
-    let mut rotation = Rotation::new(&params, &lanes, row_blocks, clock, None).expect("held");
+    let mut rotation = Rotation::new(&params, &lanes, row_blocks, clock, None).expect("held").with_pace(true);
     rotation.drained = false;
     (rotation, params)
 }
@@ -80,8 +80,9 @@ fn packet(rng: &mut Stream, rotation: &Rotation) -> Message {
     let last = rotation.hosted.end as u64 - 1;
     let lane = if rng.below(2) == 0 { last } else { near(rng, 2) } as u32;
     let row_block = near(rng, 3) as u32;
-    let mut packet = match rng.below(3) {
+    let mut packet = match rng.below(4) {
         0 => Packet::Visit { lane, clock, table, entries: Vec::new() },
+        3 => Packet::Done { lane: near(rng, rotation.hosted.start as u64) as u32, clock },
         1 => Packet::Copy { clock, table, row_block, entries: Vec::new() },
         _ => {
             let start = rng.below(6) as u32;
@@ -182,6 +183,7 @@ fn only_the_row_block_that_is_on_its_way_is_taken() {
         (visit(9, 10, 1), "no such lane"),
         (visit(1, 7, 1), "a clock that is done"),
         (visit(1, 9, 1), "rows that are here"),
+        (visit(1, 12, 1), "more than twice the row blocks of a lane ahead"),
         (visit(1, 16, 1), "a lap ahead"),
         (visit(1, u64::MAX, 1), "a clock far away"),
         (visit(1, 10, 0), "a table that stays"),
@@ -235,4 +237,33 @@ fn only_copies_and_updates_that_are_due_are_taken() {
     assert!(said(&rotating).contains("table 1, which is not merged"));
     assert_eq!(said(&merge(1, 2, 4)), "");
     assert!(said(&merge(1, 2, 4)).contains("none can come"), "doubled");
+}
+
+/// Rank 0 has the lanes 0 and 1. Lane 0 sends to lane 3, on rank 1, which has done as many clocks.
+#[test]
+fn a_lane_waits_for_the_one_it_sends_to() {
+    let (mut rotation, mut params) = rotation(2, 4, 0, 8);
+    let done = |lane, clock| Packet::Done { lane, clock };
+    let mut said = |rotation: &mut Rotation, head: &Packet| refusal(rotation, &mut params, 1, head, 0);
+    assert!(rotation.has_room(0, 9) && !rotation.has_room(0, 10), "two ahead");
+    assert!(rotation.has_room(1, 9) && !rotation.has_room(1, 10), "of a lane of this rank too");
+    for (head, what) in [
+        (done(3, 8), "what is known"),
+        (done(3, 0), "what was before"),
+        (done(3, 11), "more than the row blocks that it can have had"),
+        (done(3, u64::MAX), "a clock far away"),
+        (done(2, 9), "a lane that nobody asks for"),
+        (done(0, 9), "a lane of this rank"),
+        (done(9, 9), "no such lane"),
+    ] {
+        let text = said(&mut rotation, &head);
+        assert!(text.starts_with("rank 1 sent a bad message: lane"), "{what}: {text}");
+    }
+    assert_eq!(said(&mut rotation, &done(3, 9)), "");
+    assert!(said(&mut rotation, &done(3, 9)).contains("cannot be"), "doubled");
+    assert!(rotation.has_room(0, 10) && !rotation.has_room(0, 11));
+    rotation.done[0] = 9;
+    assert!(rotation.has_room(1, 10) && !rotation.has_room(1, 11));
+    let free = Rotation { taken: None, ..rotation };
+    assert!(free.has_room(0, 15) && free.untold(16).is_none(), "between threads the ring is the only bound");
 }
