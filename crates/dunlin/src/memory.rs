@@ -107,7 +107,7 @@ impl Needs {
         let lanes = run.lanes.max(workers);
         for spec in &self.tables {
             let whole = spec.rows as f64 * (spec.bytes_per_row() as f64 + 1.0);
-            let is_spread = self.spreads && run.strategy == StrategySpec::Rotation && lanes > 1;
+            let is_spread = self.spreads && run.strategy.rotates() && lanes > 1;
             let (tables, exchange) = match is_spread && spec.axis != Axis::Whole {
                 // Its share of the rows, which it copies once to hand them over in the end.
                 true => (whole * share, 2.0 * whole * share),

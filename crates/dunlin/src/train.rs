@@ -30,7 +30,7 @@ use crate::schedule;
 use crate::serial::{block_order, share};
 use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
-use crate::strategy::rotation::{self, Rotation};
+use crate::strategy::rotation::{self, MakeRows, Rotation};
 use crate::strategy::scheduled::Scheduled;
 use crate::strategy::solo::Solo;
 use crate::strategy::tokens::Tokens;
@@ -161,7 +161,7 @@ fn resumed(run: &Run) -> Result<Option<(Found, Vec<String>)>> {
 
 /// True if the tables that go round are never whole in one place.
 fn is_spread<A: Algorithm>(run: &Run) -> bool {
-    run.rotates() && run.strategy == StrategySpec::Rotation && A::MEASURES_BY_LAP
+    run.rotates() && A::MEASURES_BY_LAP
 }
 
 /// All tables, started; of those on the example axis only `rows`, and nothing of those that are spread.
@@ -369,7 +369,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         self.rounds + (position.epochs * self.clocks_per_epoch + position.clock) as u64
     }
 
-    fn make_rotation(&mut self, clock: u64) -> Result<Rotation> {
+    /// The strategy under which row blocks go round, lanes having done `clock` clocks.
+    fn make_rotation(&mut self, clock: u64) -> Result<Box<dyn Strategy>> {
         let (params, found) = (&self.params, &mut self.found_rows);
         let mut start = |table: usize, rows: Range<usize>| {
             let spec = &params.replicas[table].spec;
@@ -389,11 +390,18 @@ impl<'a, A: Algorithm> Worker<'a, A> {
                 ))),
             }
         };
-        let spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>> =
-            if is_spread::<A>(self.run) { Some(&mut start) } else { None };
-        let paced = !self.comm.shares_memory();
-        Rotation::new(params, &self.clocks, self.row_blocks.clone(), clock, spread)
-            .map(|rotation| rotation.with_pace(paced))
+        let spread: Option<MakeRows> = if is_spread::<A>(self.run) { Some(&mut start) } else { None };
+        let (run, row_blocks) = (self.run, self.row_blocks.clone());
+        if run.strategy == StrategySpec::Rotation {
+            let paced = !self.comm.shares_memory();
+            let rotation = Rotation::new(params, &self.clocks, row_blocks, clock, spread)?;
+            return Ok(Box::new(rotation.with_pace(paced)));
+        }
+        let script = |path| Script::read(path, run.lanes, row_blocks.len(), run.seed);
+        let script = run.replay.as_deref().map(script).transpose()?;
+        let interleaves = A::INTERLEAVES_PASSES;
+        let tokens = Tokens::new(params, run, &self.clocks, row_blocks, interleaves, script, spread);
+        Ok(Box::new(tokens?))
     }
 
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {
@@ -412,16 +420,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         if run.strategy == StrategySpec::AllReduce {
             return Ok(Box::new(AllReduce::new(&self.params, &self.clocks, clock)));
         }
-        if run.strategy == StrategySpec::Rotation {
-            return Ok(Box::new(self.make_rotation(clock)?));
-        }
-        if run.strategy == StrategySpec::RotationAsync {
-            let row_blocks = self.row_blocks.clone();
-            let script = |path| Script::read(path, run.lanes, row_blocks.len(), run.seed);
-            let script = run.replay.as_deref().map(script).transpose()?;
-            let interleaves = A::INTERLEAVES_PASSES;
-            let tokens = Tokens::new(&self.params, run, &self.clocks, row_blocks, clock, interleaves, script);
-            return Ok(Box::new(tokens));
+        if run.rotates() {
+            return self.make_rotation(clock);
         }
         let servers = if self.comm.rank() == 0 { run.workers..self.comm.size() } else { 0..0 };
         for server in servers.clone() {

@@ -53,6 +53,9 @@ pub(super) fn least_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
     bytes.unwrap_or(0).div_ceil(lanes.max(1) * BLOCK_BYTES)
 }
 
+/// Makes rows of a table that is nowhere whole.
+pub type MakeRows<'a> = &'a mut dyn FnMut(usize, Range<usize>) -> Result<Storage>;
+
 /// True if the rows of tables on `axis` go round.
 pub fn rotates(axis: Axis) -> bool {
     matches!(axis, Axis::Feature | Axis::Output)
@@ -133,7 +136,7 @@ impl Rotation {
         lanes: &Lanes,
         row_blocks: Vec<Range<usize>>,
         clock: u64,
-        spread: Option<&mut dyn FnMut(usize, Range<usize>) -> Result<Storage>>,
+        spread: Option<MakeRows>,
     ) -> Result<Rotation> {
         let tables = |wanted: fn(Axis) -> bool| -> Vec<usize> {
             (0..params.replicas.len()).filter(|table| wanted(params.replicas[*table].spec.axis)).collect()
@@ -171,7 +174,7 @@ impl Rotation {
             let replica = &params.replicas[table];
             Ok(Storage::from_buffer(replica.spec.element, Buffer::from(replica.row_bytes(rows))))
         };
-        let make: &mut dyn FnMut(usize, Range<usize>) -> Result<Storage> = match spread {
+        let make: MakeRows = match spread {
             Some(make) => make,
             None => &mut cut,
         };

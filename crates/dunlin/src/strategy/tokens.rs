@@ -12,17 +12,19 @@
 //! something over all visits of a lap have lanes that are in one lap at a time.
 //!
 //! At a *synchronisation point* all tokens of the laps before it have been everywhere, and those of the next have
-//! visited nobody: every worker sends the others a copy of what it holds.
+//! visited nobody: every worker sends the others a copy of what it holds. Tables that are never whole in one place have
+//! their tokens come home instead, to the lanes that they begin at (`tokens/home.rs`).
 
 mod arrivals;
 mod departures;
+mod home;
 mod merged;
 pub mod order;
 #[cfg(test)]
 mod tests;
 mod token;
 
-use super::rotation::{outgoing, rotates};
+use super::rotation::{MakeRows, outgoing, rotates};
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
 use crate::codec::{Entry, Part};
@@ -63,6 +65,8 @@ enum Packet {
     Merge { lap: u64, lanes: Node, entries: Vec<Entry> },
     /// A copy of a token's rows in a rotating table, as they are before `lap`.
     Copy { lap: u64, token: u32, place: u16, entries: Vec<Entry> },
+    /// The tokens of the sender's lanes have come home before `lap`.
+    Settled { lap: u64 },
 }
 
 /// Tokens from another rank of which the rows of some tables are there.
@@ -126,28 +130,33 @@ pub struct Tokens {
     copies_lap: u64,
     /// The lap before which the last synchronisation point was.
     drained: u64,
-    /// True while the tables are whole, after a synchronisation point.
+    /// True while the tables are as a synchronisation point wants them.
     whole: bool,
+    /// True if rotating tables are never whole in one place.
+    spread: bool,
+    /// The other workers whose tokens have come home before the lap that comes.
+    settled: BTreeSet<usize>,
     log: Option<Vec<Visit>>,
     script: Option<Script>,
     report: Report,
 }
 
 impl Tokens {
-    /// For the tables `params`, complete on every worker, of a run whose lanes have all done `clock` clocks.
-    /// `row_blocks` are the ranges of rows, tokens_per_lane x lanes of them. Lanes may be in two laps at a time if the
-    /// model `interleaves` them. With a `script` this worker hosts all lanes and goes through that order.
+    /// For the tables `params` of a run whose lanes have all done as many clocks. `row_blocks` are the ranges of rows,
+    /// tokens_per_lane x lanes of them. Lanes may be in two laps at a time if the model `interleaves` them. With a
+    /// `script` this worker hosts all lanes and goes through that order. `spread` makes the rows that it is asked for, if
+    /// the rotating tables are not in `params`, and never are to be; `None` if they are, complete on every worker.
     pub fn new(
         params: &Params,
         run: &Run,
         lanes: &Lanes,
         row_blocks: Vec<Range<usize>>,
-        clock: u64,
         interleaves: bool,
         script: Option<Script>,
-    ) -> Tokens {
+        spread: Option<MakeRows>,
+    ) -> Result<Tokens> {
         let tokens = row_blocks.len();
-        let lap = clock / tokens.max(1) as u64;
+        let lap = lanes.clocks.first().map_or(0, |clock| clock / tokens.max(1) as u64);
         let is_rotating = |table: &usize| rotates(params.replicas[*table].spec.axis);
         let mut state = Tokens {
             seed: run.seed,
@@ -173,30 +182,32 @@ impl Tokens {
             copies_lap: lap,
             drained: lap,
             whole: true,
+            spread: spread.is_some(),
+            settled: BTreeSet::new(),
             log: run.log_order.is_some().then(Vec::new),
             script,
             report: Report::default(),
             row_blocks,
         };
+        let mut cut = |table: usize, rows: Range<usize>| {
+            let replica = &params.replicas[table];
+            Ok(Storage::from_buffer(replica.spec.element, Buffer::from(replica.row_bytes(rows))))
+        };
+        let make: MakeRows = match spread {
+            Some(make) => make,
+            None => &mut cut,
+        };
         for lane in state.hosted.clone() {
             for token in share(tokens, state.lanes, lane) {
-                let values = state.cut(params, token);
+                let rows = &state.row_blocks[token];
+                let values = state.rotating.iter().map(|table| make(*table, rows.clone()));
+                let values = values.collect::<Result<_>>()?;
                 let visited = token::Set::new(state.lanes);
                 state.hold(token as u32, Token { lap, visited, lane, values });
             }
         }
         (state.hosted.clone()).for_each(|lane| state.recount(lane));
-        state
-    }
-
-    /// A copy of a row block in all rotating tables.
-    fn cut(&self, params: &Params, row_block: usize) -> Vec<Storage> {
-        let rows = &self.row_blocks[row_block];
-        let cut = |table: &usize| {
-            let replica = &params.replicas[*table];
-            Storage::from_buffer(replica.spec.element, Buffer::from(replica.row_bytes(rows.clone())))
-        };
-        self.rotating.iter().map(cut).collect()
+        Ok(state)
     }
 
     fn recount(&mut self, lane: usize) {
@@ -413,6 +424,9 @@ impl Strategy for Tokens {
             return Ok(()); // nobody has done anything since
         }
         let lap = self.lap_of(clock);
+        if self.spread {
+            return self.come_home(comm, params, lap);
+        }
         if self.copies_lap != lap {
             self.copies.clear();
             self.copies_lap = lap;
@@ -432,6 +446,17 @@ impl Strategy for Tokens {
         self.copies.clear();
         (self.drained, self.whole) = (lap, true);
         Ok(())
+    }
+
+    fn collect(&mut self, comm: &mut Comm, params: &mut Params, clock: u64) -> Result<()> {
+        match self.spread {
+            true => self.bring_together(comm, params, self.lap_of(clock)),
+            false => Ok(()),
+        }
+    }
+
+    fn spread_rows(&self, lane: usize) -> Vec<(usize, usize, &[u8])> {
+        self.rows_of(lane)
     }
 
     fn held_bytes(&self) -> usize {

@@ -79,12 +79,15 @@ impl<A: Algorithm> Worker<'_, A> {
             scheduled::add_table(&mut self.params, plan);
         }
         self.restore_tables(found)?;
+        let is_cut_so = found.manifest.run.strategy == self.run.strategy;
         for lane in &mut self.lanes {
             let (params, spread) = (&mut self.params, &mut self.found_rows);
             let state = found.load_lane(lane.number, |table, first, bytes| {
                 let Some(replica) = params.replicas.get_mut(table) else { return false };
                 if rotates(replica.spec.axis) {
-                    spread.insert((table, first), bytes);
+                    if is_cut_so {
+                        spread.insert((table, first), bytes);
+                    }
                     return true;
                 }
                 replica.set_row_bytes(first, &bytes)
@@ -106,11 +109,15 @@ impl<A: Algorithm> Worker<'_, A> {
     /// The shared tables, which a run under another strategy may have kept whole, or spread over its lanes.
     fn restore_tables(&mut self, found: &Found) -> Result<()> {
         let (was_spread, is_spread) = (is_spread::<A>(&found.manifest.run), is_spread::<A>(self.run));
+        let is_cut_so = was_spread && found.manifest.run.strategy == self.run.strategy;
         found.load_tables(&mut self.params, |axis| !((was_spread || is_spread) && rotates(axis)))?;
-        if is_spread && !was_spread {
+        if is_spread && !is_cut_so {
             let specs = self.params.replicas.iter().map(|replica| Replica::new(replica.spec.clone(), false));
             let mut whole = Params { replicas: specs.collect(), lanes: 1 };
-            found.load_tables(&mut whole, rotates)?;
+            match was_spread {
+                true => Self::load_spread(found, self.run.lanes, &mut whole)?,
+                false => found.load_tables(&mut whole, rotates)?,
+            }
             let turning = whole.replicas.iter().enumerate().filter(|(_, table)| rotates(table.spec.axis));
             for (table, replica) in turning {
                 for rows in self.row_blocks.iter().filter(|rows| !rows.is_empty()) {
@@ -120,14 +127,20 @@ impl<A: Algorithm> Worker<'_, A> {
             }
         }
         if was_spread && !is_spread {
-            for lane in 0..self.run.lanes {
-                found.load_lane(lane, |table, first, bytes| match self.params.replicas.get_mut(table) {
-                    Some(replica) if rotates(replica.spec.axis) => replica.set_row_bytes(first, &bytes),
-                    replica => replica.is_some(),
-                })?;
-            }
+            Self::load_spread(found, self.run.lanes, &mut self.params)?;
         }
         self.params.replicas.iter_mut().for_each(Replica::rebase);
+        Ok(())
+    }
+
+    /// Rows of rotating tables that the lanes of a checkpoint have, brought together.
+    fn load_spread(found: &Found, lanes: usize, params: &mut Params) -> Result<()> {
+        for lane in 0..lanes {
+            found.load_lane(lane, |table, first, bytes| match params.replicas.get_mut(table) {
+                Some(replica) if rotates(replica.spec.axis) => replica.set_row_bytes(first, &bytes),
+                replica => replica.is_some(),
+            })?;
+        }
         Ok(())
     }
 

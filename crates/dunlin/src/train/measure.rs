@@ -89,7 +89,8 @@ impl<A: Algorithm> Worker<'_, A> {
                     self.strategy.done(self.comm, &mut self.params, lane, clock, Sums::default())?;
                     *self.clocks.clock_mut(lane) += 1;
                 }
-                Task::LookAround => {}
+                // Nobody is asked whether to stop in between: the lap may be begun.
+                Task::LookAround => drop(self.strategy.furthest(&self.clocks)),
                 Task::EndClock(_) => return Err(Error::Usage("measures by lap need row blocks".into())),
                 Task::Reached => break,
             }

@@ -16,8 +16,11 @@ use dunlin::train::{Observer, Source, train};
 use dunlin::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Matrix factorisation in its plainest form, with a table of each axis and type.
-pub struct TinyMf;
+/// Matrix factorisation in its plainest form, with a table of each axis and type. With `SPREAD` the tables that go round
+/// are nowhere whole.
+pub struct Tiny<const SPREAD: bool>;
+
+pub type TinyMf = Tiny<false>;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,17 +31,18 @@ const ITEMS: usize = 1;
 const SEEN: usize = 2;
 const BIAS: usize = 3;
 
-impl Algorithm for TinyMf {
-    const NAME: &'static str = "tiny-mf";
+impl<const SPREAD: bool> Algorithm for Tiny<SPREAD> {
+    const NAME: &'static str = if SPREAD { "tiny-spread" } else { "tiny-mf" };
     const ABOUT: &'static str = "for tests";
     const DATA: Kind = Kind::Ratings;
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
+    const MEASURES_BY_LAP: bool = SPREAD;
     const INTERLEAVES_PASSES: bool = true;
     type Config = NoSettings;
     type Local = u64;
 
-    fn new(_: &NoSettings, _: &Shape) -> Result<TinyMf> {
-        Ok(TinyMf)
+    fn new(_: &NoSettings, _: &Shape) -> Result<Tiny<SPREAD>> {
+        Ok(Tiny)
     }
     fn tables(&self) -> Vec<TableSpec> {
         vec![
@@ -87,10 +91,13 @@ impl Algorithm for TinyMf {
         sums.add("local", local.copied().unwrap_or(0) as f64);
         sums.add("count", block.samples() as f64);
     }
-    fn metrics(&self, train: &Sums, _: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)> {
-        let seen: i32 = (0..40).map(|item| params.table::<i32>(SEEN).row(item)[0]).sum();
+    fn measure_rows(&self, params: &Params, sums: &mut Sums) {
+        let seen = params.table::<i32>(SEEN);
+        seen.range().for_each(|item| sums.add("seen", f64::from(seen.row(item)[0])));
+    }
+    fn metrics(&self, train: &Sums, _: Option<&Sums>, _: &Params) -> Vec<(&'static str, f64)> {
         let objective = train.get("squares") / train.get("count");
-        vec![("train_objective", objective), ("local", train.get("local")), ("seen", f64::from(seen))]
+        vec![("train_objective", objective), ("local", train.get("local")), ("seen", train.get("seen"))]
     }
 }
 
@@ -304,6 +311,7 @@ impl Job for TestJob {
         let mut recorder = Recorder::default();
         let outcome: Outcome = match run.model.as_str() {
             "tiny-mf" => train::<TinyMf>(&run, &source, comm, &mut recorder)?,
+            "tiny-spread" => train::<Tiny<true>>(&run, &source, comm, &mut recorder)?,
             "tiny-lasso" => train::<lasso::TinyLasso>(&run, &source, comm, &mut recorder)?,
             _ => train::<ClockTest>(&run, &source, comm, &mut recorder)?,
         };

@@ -30,6 +30,7 @@ impl Tokens {
             Packet::Copy { lap, token, place, entries } => {
                 self.take_copy(&mut message, lap, token, (usize::from(place), entries))
             }
+            Packet::Settled { lap } => self.take_settled(&message, lap),
         }?;
         self.merged.merge(params, &self.geometry);
         Ok(())
@@ -134,7 +135,7 @@ impl Tokens {
     }
 
     /// The lanes of rank `worker`, if it is another worker.
-    fn lanes_of(&self, worker: usize) -> std::ops::Range<usize> {
+    pub(super) fn lanes_of(&self, worker: usize) -> std::ops::Range<usize> {
         let lanes = self.hosting.lanes_of(worker);
         if lanes == self.hosted { 0..0 } else { lanes }
     }
@@ -177,7 +178,10 @@ impl Tokens {
         (place, entries): (usize, Vec<Entry>),
     ) -> Result<()> {
         let first = self.tracks.iter().map(|track| track.lap).min().unwrap_or(0);
-        let is_now = lap > self.drained && lap.checked_sub(first).is_some_and(|ahead| ahead <= 1);
+        let is_now = match self.spread {
+            true => self.whole && lap == self.drained,
+            false => lap > self.drained && lap.checked_sub(first).is_some_and(|ahead| ahead <= 1),
+        };
         let is_there = self.copies.contains_key(&(token, place)) && self.copies_lap == lap
             || self.held.get(&token).is_some_and(|held| held.lap == lap && held.visited.count() == 0);
         let is_known = (token as usize) < self.row_blocks.len() && place < self.rotating.len();

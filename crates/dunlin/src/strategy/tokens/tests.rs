@@ -32,8 +32,8 @@ fn tokens(workers: usize, lanes: usize, rank: usize, lap: u64) -> (Tokens, Param
     let lanes = Lanes::new(Hosting::even(lanes, workers), rank, clock);
     let run =
         Run { workers, lanes: lanes.total, strategy: "rotation:async".parse().unwrap(), ..Run::default() };
-    let tokens = Tokens::new(&params, &run, &lanes, row_blocks, clock, true, None);
-    (tokens, params)
+    let tokens = Tokens::new(&params, &run, &lanes, row_blocks, true, None, None);
+    (tokens.expect("held"), params)
 }
 
 /// Has the hosted lanes be done with all laps before `lap`.
@@ -157,7 +157,7 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
     let place = if rng.below(8) == 0 { rng.next() as u16 } else { rng.below(2) as u16 };
     let count = tokens.row_blocks.len();
     let number = |rng: &mut Stream| rng.below(count + 1) as u32;
-    let mut packet = match rng.below(3) {
+    let mut packet = match rng.below(4) {
         0 => {
             let head = |rng: &mut Stream| {
                 let visited: Vec<usize> = (0..tokens.lanes).filter(|_| rng.below(3) == 0).collect();
@@ -169,6 +169,7 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
             Packet::Visit { place, tokens: heads, waiting, entries: Vec::new() }
         }
         1 => Packet::Copy { lap, token: number(rng), place, entries: Vec::new() },
+        2 => Packet::Settled { lap },
         _ => {
             let start = rng.below(6) as u32;
             Packet::Merge {
@@ -185,7 +186,7 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
             tokens.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head.token))
         }
         Packet::Copy { token, .. } => bytes(*token),
-        Packet::Merge { .. } => 0,
+        Packet::Merge { .. } | Packet::Settled { .. } => 0,
     };
     let part = match place == 1 || rng.below(20) == 0 {
         true => some_counts(rng, length),
@@ -278,4 +279,20 @@ fn a_lane_ends_laps_in_order() {
     assert_eq!((track.end_lap(70), track.lap, track.count(4)), (Some(3), 4, 69));
     assert!(track.has(3, 0) && track.has(4, 68) && !track.has(4, 69) && !track.has(5, 0));
     assert!(Set::new(70).is_below(70) && !Set::new(70).is_below(64) && !set(128, &[100]).is_below(70));
+}
+
+#[test]
+fn that_row_blocks_are_home_is_taken_once_from_each_worker() {
+    let (mut tokens, mut params) = tokens(3, 6, 0, 4);
+    let mut told = |tokens: &mut Tokens, from: usize, lap: u64| {
+        answer(tokens, &mut params, from, &Packet::Settled { lap }, 0)
+    };
+    assert!(told(&mut tokens, 1, 5).contains("which cannot be"), "tables are whole here");
+    tokens.spread = true;
+    for lap in [0, 4, 6, u64::MAX] {
+        assert!(told(&mut tokens, 1, lap).contains(&format!("home before lap {lap}, which cannot be")));
+    }
+    assert_eq!([told(&mut tokens, 1, 5), told(&mut tokens, 2, 5)], ["", ""]);
+    assert!(told(&mut tokens, 1, 5).contains("which cannot be"), "doubled");
+    assert!(told(&mut tokens, 9, 5).contains("which cannot be"), "no worker");
 }
