@@ -4,17 +4,17 @@
 //! F(C) = 1/n Σ_i min_k ‖x_i − c_k‖²
 //! ```
 //!
-//! `batch` = 0: Lloyd's algorithm, exact: every row is compared with every centre, no bounds are kept. During a clock every lane assigns its rows to their nearest centres and
-//! adds them to totals in double precision; `end_clock` sees the sums of all lanes and divides. `batch` > 0: web-scale
-//! k-means (Sculley 2010): a clock is a mini-batch, and a centre is the running mean of all rows that it was ever
-//! given, c ← c + (Σ x − m c) / N for m rows of a batch; its start counts as one row. Labels are not looked at.
+//! `batch` = 0: Lloyd's algorithm, exact: every row is compared with every centre, no bounds are kept. During a clock
+//! every lane assigns its rows to their nearest centres and adds them to totals in double precision; `end_clock` sees
+//! the sums of all lanes and divides. `batch` > 0: web-scale k-means (Sculley 2010): a clock is a mini-batch, and a centre
+//! is the running mean of all rows that it was ever given, c ← c + (Σ x − m c) / N for m rows of a batch; its start counts
+//! as one row. Labels are not looked at.
 //!
 //! The start is k-means++ (Arthur and Vassilvitskii 2007) or random rows (`kmeans/start.rs`). A cluster that loses all its
 //! rows (exact only) takes no more; in the next clock every lane names its row that is farthest from its centre, and
 //! in the clock after that the farthest of these become the empty clusters, one row each.
 
 mod kernel;
-mod simd;
 mod start;
 #[cfg(test)]
 mod tests;

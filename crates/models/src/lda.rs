@@ -9,18 +9,18 @@
 //! Metropolis-Hastings steps with the same stationary distribution, at a cost that no number of topics changes.
 //!
 //! Reading order: this file (the model), `lda/dense.rs`, `lda/sparse.rs`, `lda/mh.rs` with `lda/mh_counts.rs` (the
-//! samplers), `lda/simd.rs` (sixteen lanes with the same bits on every processor), `lda/quality.rs` (likelihoods,
+//! samplers), `simd.rs` (sixteen lanes with the same bits on every processor), `lda/quality.rs` (likelihoods,
 //! proportions of new documents).
 
 mod dense;
 mod mh;
 mod mh_counts;
 pub(crate) mod quality;
-mod simd;
 mod sparse;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::simd;
 use dense::{Dense, Prior, Sweep};
 use dunlin::algorithm::{ANY_STRATEGY, StrategyKind};
 use dunlin::data::{Contents, Documents, Kind, Names};

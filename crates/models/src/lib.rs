@@ -15,6 +15,7 @@ pub mod logistic;
 pub mod mf;
 pub mod nmf;
 mod rows;
+mod simd;
 pub mod softmax;
 pub mod sparse_coding;
 pub mod svm;

@@ -5,8 +5,8 @@
 //! tiles of any shape, give the same bits. Dense rows are multiplied as blocks of a matrix product: some rows by
 //! up to eight vectors in registers, over a panel of features that stays in the nearest cache.
 
-use super::simd::{self, Kernel, Simd};
 use crate::rows::Rows;
+use crate::simd::{self, Fused, FusedKernel};
 use dunlin::isa::{self, Isa};
 use dunlin::{Table, TableMut};
 use std::borrow::Cow;
@@ -191,7 +191,7 @@ impl Nearest {
 /// The nearest centre of every row.
 pub(super) fn nearest(level: Isa, rows: Rows, centres: &Centres) -> Vec<Nearest> {
     let mut found = vec![Nearest { cluster: 0, score: f32::INFINITY }; rows.count()];
-    simd::run(level, Search { rows, centres, found: &mut found });
+    simd::run_fused(level, Search { rows, centres, found: &mut found });
     found
 }
 
@@ -201,9 +201,9 @@ struct Search<'a> {
     found: &'a mut [Nearest],
 }
 
-impl Kernel for Search<'_> {
+impl FusedKernel for Search<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Fused>(self, simd: S) {
         let most = match (S::WIDE, self.rows) {
             (true, _) => 8,
             (false, Rows::Sparse { .. }) => 4,
@@ -243,7 +243,7 @@ const PANEL: usize = 20 << 10;
 
 impl Tile<'_, '_> {
     #[inline(always)]
-    fn run<S: Simd, const V: usize>(self, simd: S) {
+    fn run<S: Fused, const V: usize>(self, simd: S) {
         match self.rows {
             Rows::Sparse { offsets, columns, values } => {
                 for row in 0..self.found.len() {
@@ -263,13 +263,13 @@ impl Tile<'_, '_> {
 
     /// x·c of a sparse row.
     #[inline(always)]
-    fn sparse<S: Simd, const V: usize>(&self, simd: S, columns: &[u32], values: &[f32]) -> [S::Floats; V] {
+    fn sparse<S: Fused, const V: usize>(&self, simd: S, columns: &[u32], values: &[f32]) -> [S::Floats; V] {
         let mut sums = [simd.splat(0.0); V];
         for (column, value) in columns.iter().zip(values) {
             let Some(centres) = self.centres.vectors::<V>(*column as usize, self.first) else { continue };
             let value = simd.splat(*value);
             for (sum, centre) in sums.iter_mut().zip(centres) {
-                *sum = simd.fma(value, simd.load(centre), *sum);
+                *sum = simd.fma(value, simd.floats(centre), *sum);
             }
         }
         sums
@@ -277,7 +277,7 @@ impl Tile<'_, '_> {
 
     /// Dense rows, `R` at once.
     #[inline(always)]
-    fn dense<S: Simd, const V: usize, const R: usize>(self, simd: S, width: usize, values: &[f32]) {
+    fn dense<S: Fused, const V: usize, const R: usize>(self, simd: S, width: usize, values: &[f32]) {
         let panel = PANEL / (64 * V);
         let mut waiting = [[[0.0f32; 16]; V]; ROWS];
         for start in (0..self.found.len()).step_by(ROWS) {
@@ -300,7 +300,7 @@ impl Tile<'_, '_> {
                 }
             }
             for (row, sums) in (start..end).zip(&waiting) {
-                let products: [S::Floats; V] = std::array::from_fn(|v| simd.load(&sums[v]));
+                let products: [S::Floats; V] = std::array::from_fn(|v| simd.floats(&sums[v]));
                 self.found[row] = self.take(simd, &products, self.found[row]);
             }
         }
@@ -309,7 +309,7 @@ impl Tile<'_, '_> {
     /// sums += the products of the first `R` of `rows` with the tile's centres, over `features`.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "one place in all rows at once")]
-    fn multiply<S: Simd, const V: usize, const R: usize>(
+    fn multiply<S: Fused, const V: usize, const R: usize>(
         &self,
         simd: S,
         rows: &[f32],
@@ -318,14 +318,14 @@ impl Tile<'_, '_> {
         waiting: &mut [[[f32; 16]; V]; R],
     ) {
         let mut sums: [[S::Floats; V]; R] =
-            std::array::from_fn(|r| std::array::from_fn(|v| simd.load(&waiting[r][v])));
+            std::array::from_fn(|r| std::array::from_fn(|v| simd.floats(&waiting[r][v])));
         let count = features.len();
         let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r * width..][features.clone()][..count]);
         for at in 0..count {
             let Some(centres) = self.centres.vectors::<V>(features.start + at, self.first) else { break };
             let values: [S::Floats; R] = std::array::from_fn(|r| simd.splat(rows[r][at]));
             for v in 0..V {
-                let centre = simd.load(&centres[v]);
+                let centre = simd.floats(&centres[v]);
                 for r in 0..R {
                     sums[r][v] = simd.fma(values[r], centre, sums[r][v]);
                 }
@@ -338,9 +338,9 @@ impl Tile<'_, '_> {
 
     /// The nearer of `known` and the nearest centre of the tile.
     #[inline(always)]
-    fn take<S: Simd, const V: usize>(&self, simd: S, products: &[S::Floats; V], known: Nearest) -> Nearest {
+    fn take<S: Fused, const V: usize>(&self, simd: S, products: &[S::Floats; V], known: Nearest) -> Nearest {
         let halves = &self.centres.halves[self.first..][..V];
-        let scores: [S::Floats; V] = std::array::from_fn(|v| simd.sub(simd.load(&halves[v]), products[v]));
+        let scores: [S::Floats; V] = std::array::from_fn(|v| simd.sub(simd.floats(&halves[v]), products[v]));
         let least = scores.iter().fold(simd.splat(f32::INFINITY), |least, score| simd.min(*score, least));
         let score = simd.least(least);
         if score < known.score {

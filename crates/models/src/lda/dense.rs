@@ -7,7 +7,7 @@
 //! drawn and put back after, whatever its topic becomes: no branch waits for the draw. Vectors are changed whole:
 //! a narrow store followed by a wide load of the same place would wait for memory.
 
-use super::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use dunlin::TableMut;
 use dunlin::data::Documents;
 use dunlin::rng::Stream;

@@ -23,7 +23,7 @@ mod tests;
 use super::by_document;
 use super::dense::{Prior, Sweep};
 use super::mh_counts::{Counts, NONE};
-use super::simd::{self, Kernel, Simd};
+use crate::simd::{self, Kernel, Simd};
 use dunlin::data::Documents;
 use dunlin::isa::Isa;
 use dunlin::rng::Lanes;

@@ -8,7 +8,7 @@
 //! Counts of documents are short lists of (topic, count), made anew in each sweep.
 
 use super::dense::{Prior, Row, Sweep, choose};
-use super::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use dunlin::data::Documents;
 use dunlin::rng::Stream;
 use dunlin::table::prefetch;

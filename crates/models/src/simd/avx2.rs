@@ -4,18 +4,29 @@
 //! one vector alone: by a load, a blend and a store of the same width, which the next wide load need not wait for.
 #![allow(unsafe_code)]
 
-use super::Simd;
+use super::{Fused, Simd};
 use std::arch::x86_64::*;
 
-/// Proof that this processor has AVX2: can only be made where it is enabled. That is why the calls below are
-/// safe; the loads and stores go through references to as many elements as they touch.
+/// Proof that this processor has AVX2, and FMA too if `FUSED`: can only be made where they are enabled. That is
+/// why the calls below are safe; the loads and stores go through references to as many elements as they touch.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Avx2(());
+pub(super) struct Avx2<const FUSED: bool>(());
 
-impl Avx2 {
+/// Proof that it has FMA too.
+pub(super) type Avx2Fused = Avx2<true>;
+
+impl Avx2<false> {
     /// The proof.
     #[target_feature(enable = "avx2")]
-    pub(super) fn enabled() -> Avx2 {
+    pub(super) fn enabled() -> Avx2<false> {
+        Avx2(())
+    }
+}
+
+impl Avx2<true> {
+    /// The proof.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn enabled() -> Avx2<true> {
         Avx2(())
     }
 }
@@ -23,8 +34,8 @@ impl Avx2 {
 /// Runs intrinsics whose feature the proof stands for.
 macro_rules! with_proof {
     ($e:expr) => {
-        // SAFETY: the caller holds an `Avx2`, so the processor has AVX2; pointers come from references to arrays
-        // of eight elements.
+        // SAFETY: the caller holds an `Avx2`, so the processor has AVX2, and FMA where `FUSED`; pointers come from
+        // references to arrays of eight elements.
         unsafe { $e }
     };
 }
@@ -39,7 +50,7 @@ fn halves<T>(lanes: &[T; 16]) -> [&[T; 8]; 2] {
     [&halves[0], &halves[1]]
 }
 
-impl Avx2 {
+impl<const FUSED: bool> Avx2<FUSED> {
     /// Steps 1 and 2 of the prefix sums. Lanes that add nothing add 0 instead; the sums of what is not
     /// negative are the same bits.
     #[inline(always)]
@@ -59,8 +70,16 @@ impl Avx2 {
     }
 }
 
-impl Simd for Avx2 {
+impl Fused for Avx2<true> {
+    #[inline(always)]
+    fn fma(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+        with_proof!([_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])])
+    }
+}
+
+impl<const FUSED: bool> Simd for Avx2<FUSED> {
     type Floats = [__m256; 2];
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn floats(self, lanes: &[f32; 16]) -> [__m256; 2] {
@@ -97,6 +116,24 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn mul(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
         with_proof!([_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn min(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        with_proof!([_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn least(self, a: [__m256; 2]) -> f32 {
+        let mut lanes = [0.0; 16];
+        self.store(a, &mut lanes);
+        lanes.into_iter().fold(f32::INFINITY, |least, value| if value < least { value } else { least })
+    }
+    #[inline(always)]
+    fn equal(self, a: [__m256; 2], value: f32) -> u32 {
+        with_proof!({
+            let value = _mm256_set1_ps(value);
+            let bits = a.map(|half| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(half, value)) as u32);
+            bits[0] | bits[1] << 8
+        })
     }
     #[inline(always)]
     fn scan(self, floats: [__m256; 2]) -> ([__m256; 2], [__m256; 2]) {

@@ -1,13 +1,13 @@
 //! Sixteen lanes in one register.
 #![allow(unsafe_code)]
 
-use super::Simd;
+use super::{Fused, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that this processor has AVX-512 F, BW, DQ and VL: can only be made where they are enabled. That is
 /// why the calls below are safe; the loads and stores go through array references of the right size.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Avx512(());
+pub(super) struct Avx512(());
 
 impl Avx512 {
     /// The proof.
@@ -37,8 +37,16 @@ static ELEMENTS: [[i32; 16]; 8] = {
     elements
 };
 
+impl Fused for Avx512 {
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        with_proof!(_mm512_fmadd_ps(a, b, c))
+    }
+}
+
 impl Simd for Avx512 {
     type Floats = __m512;
+    const WIDE: bool = true;
 
     #[inline(always)]
     fn floats(self, lanes: &[f32; 16]) -> __m512 {
@@ -70,6 +78,18 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         with_proof!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        with_proof!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn least(self, a: __m512) -> f32 {
+        with_proof!(_mm512_reduce_min_ps(a))
+    }
+    #[inline(always)]
+    fn equal(self, a: __m512, value: f32) -> u32 {
+        with_proof!(u32::from(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, _mm512_set1_ps(value))))
     }
     #[inline(always)]
     fn scan(self, floats: __m512) -> (__m512, __m512) {

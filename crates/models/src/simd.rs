@@ -1,8 +1,9 @@
 //! Sixteen lanes of f32 or i32, whatever the processor: the same bits on every level.
 //!
-//! Every operation is elementwise or has a fixed order, and nothing is fused, so that AVX-512, AVX2 and plain
-//! code agree. Both vector levels are written by hand, because lane moves are what a Gibbs step waits for and
-//! compilers make a poor job of them. A kernel runs inside one function that enables the processor's features: around a block, never a row.
+//! Every operation is elementwise, exact in any order or has a fixed order, so that AVX-512, AVX2 and plain code agree.
+//! Nothing is fused unless a kernel asks for it: [`run_fused`] has processors with AVX2 use their FMA too. Both
+//! vector levels are written by hand, because lane moves are what a Gibbs step waits for and compilers make a poor job
+//! of them. A kernel runs inside one function that enables the processor's features: around a block, never a row.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,7 +13,7 @@ mod avx512;
 use dunlin::isa::Isa;
 
 /// Work to be compiled for each level.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     /// What it returns.
     type Out;
     /// The work; must be `#[inline(always)]`.
@@ -21,7 +22,7 @@ pub(super) trait Kernel {
 
 /// Runs `kernel` compiled for `level`, or for this machine's if that is lower.
 #[allow(unsafe_code)]
-pub(super) fn run<K: Kernel>(level: Isa, kernel: K) -> K::Out {
+pub(crate) fn run<K: Kernel>(level: Isa, kernel: K) -> K::Out {
     #[cfg(target_arch = "x86_64")]
     match level.min(Isa::detected()) {
         Isa::Portable => kernel.run(Portable),
@@ -34,10 +35,46 @@ pub(super) fn run<K: Kernel>(level: Isa, kernel: K) -> K::Out {
     kernel.run(Portable)
 }
 
+/// Work with fused products to be compiled for each level.
+pub(crate) trait FusedKernel {
+    /// The work; must be `#[inline(always)]`.
+    fn run<S: Fused>(self, simd: S);
+}
+
+/// Runs `kernel` as [`run`] does.
+#[allow(unsafe_code)]
+pub(crate) fn run_fused<K: FusedKernel>(level: Isa, kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    match level.min(Isa::detected()) {
+        Isa::Portable => kernel.run(Portable),
+        // SAFETY: at most `Isa::detected`, which has asked the processor for all features, FMA among those of AVX2.
+        Isa::Avx2 => unsafe { with_avx2_fused(kernel) },
+        // SAFETY: as above.
+        Isa::Avx512 => unsafe { with_avx512_fused(kernel) },
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = level;
+        kernel.run(Portable);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
+fn with_avx2_fused<K: FusedKernel>(kernel: K) {
+    kernel.run(avx2::Avx2Fused::enabled());
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
+fn with_avx512_fused<K: FusedKernel>(kernel: K) {
+    kernel.run(avx512::Avx512::enabled());
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
 fn with_avx2<K: Kernel>(kernel: K) -> K::Out {
-    kernel.run(avx2::Avx2::enabled())
+    kernel.run(avx2::Avx2::<false>::enabled())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -46,10 +83,12 @@ fn with_avx512<K: Kernel>(kernel: K) -> K::Out {
     kernel.run(avx512::Avx512::enabled())
 }
 
-/// The operations that samplers need, on sixteen lanes.
-pub(super) trait Simd: Copy {
+/// Operations on sixteen lanes.
+pub(crate) trait Simd: Copy {
     /// Sixteen floats.
     type Floats: Copy;
+    /// True if there are registers for eight vectors and more.
+    const WIDE: bool;
 
     /// From memory.
     fn floats(self, lanes: &[f32; 16]) -> Self::Floats;
@@ -65,6 +104,12 @@ pub(super) trait Simd: Copy {
     fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// a b.
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// a where a < b, else b.
+    fn min(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The least lane; none may be NaN.
+    fn least(self, a: Self::Floats) -> f32;
+    /// A bit for every lane that equals `value`.
+    fn equal(self, a: Self::Floats, value: f32) -> u32;
     /// Inclusive prefix sums, and the last of them everywhere: for step 1, 2, 4, 8 every lane i with i & step
     /// adds the last lane of the half before it (Sklansky's network).
     fn scan(self, floats: Self::Floats) -> (Self::Floats, Self::Floats);
@@ -84,12 +129,26 @@ pub(super) trait Simd: Copy {
     ) -> usize;
 }
 
+/// What multiplies and adds with one rounding.
+pub(crate) trait Fused: Simd {
+    /// a b + c, rounded once.
+    fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+}
+
 /// Plain code.
 #[derive(Clone, Copy)]
-pub(super) struct Portable;
+pub(crate) struct Portable;
+
+impl Fused for Portable {
+    #[inline(always)]
+    fn fma(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+}
 
 impl Simd for Portable {
     type Floats = [f32; 16];
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn floats(self, lanes: &[f32; 16]) -> [f32; 16] {
@@ -118,6 +177,18 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
         std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn least(self, a: [f32; 16]) -> f32 {
+        a.into_iter().fold(f32::INFINITY, |least, value| if value < least { value } else { least })
+    }
+    #[inline(always)]
+    fn equal(self, a: [f32; 16], value: f32) -> u32 {
+        (0..16).fold(0, |bits, i| bits | u32::from(a[i] == value) << i)
     }
     #[inline(always)]
     fn scan(self, floats: [f32; 16]) -> ([f32; 16], [f32; 16]) {
