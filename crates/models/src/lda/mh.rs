@@ -178,6 +178,9 @@ impl Kernel for Mh<'_> {
                 }
             }
         }
+        for (total, topic) in sweep.totals.iter_mut().zip(&state.by_topic) {
+            *total = topic.total;
+        }
     }
 }
 
@@ -212,27 +215,33 @@ struct Plan {
 
 /// Draws from others, one each, and from all topics, `weight` each.
 struct Source {
+    /// Of a topic.
     weight: f32,
-    /// Weight of all topics.
-    mass: f64,
-    per_weight: f64,
+    /// Weight of all topics, in units of 2⁻³².
+    mass: u64,
+    /// Topics for every unit of `mass`, in units of 2⁻⁶⁴.
+    per_mass: u64,
     topics: u32,
 }
 
 impl Source {
+    /// Weights below 2⁻³¹ are taken as that.
     fn new(weight: f32, topics: usize) -> Source {
-        let mass = f64::from(weight) * topics as f64;
-        Source { weight, mass, per_weight: 1.0 / f64::from(weight), topics: topics as u32 }
+        let mass = ((f64::from(weight) * topics as f64 * 2f64.powi(32)) as u64).max(2 * topics as u64);
+        let per_mass = ((topics as u128) << 64) / u128::from(mass);
+        Source { weight, mass, per_mass: per_mass as u64, topics: topics as u32 }
     }
 
     /// One of `others` + 1 that is not `own`, with [`NONE`], or 0 and a topic.
     #[inline(always)]
     fn draw(&self, bits: u32, others: u32, own: u32) -> (u32, u16) {
-        let dart = f64::from(bits) * (1.0 / 4_294_967_296.0) * (f64::from(others) + self.mass);
-        let beyond = dart - f64::from(others);
-        let place = dart as u32;
-        let topic = ((beyond * self.per_weight) as u32).min(self.topics - 1);
-        if beyond < 0.0 { (place + u32::from(place >= own), NONE) } else { (0, topic as u16) }
+        let others = u64::from(others) << 32;
+        let dart = ((u128::from(others + self.mass) * u128::from(bits)) >> 32) as u64;
+        let place = (dart >> 32) as u32;
+        let beyond = dart.wrapping_sub(others);
+        let topic = ((u128::from(beyond) * u128::from(self.per_mass)) >> 64) as u32;
+        let topic = topic.min(self.topics - 1) as u16;
+        if dart < others { (place + u32::from(place >= own), NONE) } else { (0, topic) }
     }
 }
 
@@ -308,14 +317,24 @@ fn unit(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / (1u32 << 24) as f32)
 }
 
+/// What is kept of a topic while a cell is swept.
+#[derive(Clone, Copy)]
+struct Topic {
+    /// n_k.
+    total: i32,
+    /// 1 / (n_k + Vβ).
+    inverse: f32,
+    /// The same with a token less.
+    inverse_less: f32,
+    /// l_wk of the word at hand.
+    local: u32,
+}
+
 /// The counts, and what is made of them.
 struct State<'a> {
     counts: &'a mut Counts,
-    /// 1 / (n_k + Vβ).
-    inverse: Vec<f32>,
-    /// l_wk of the word at hand.
-    local: Vec<u32>,
-    /// Number of its run; none at first.
+    by_topic: Vec<Topic>,
+    /// Number of the word's run; none at first.
     run: u32,
     prior: Prior,
     /// c.
@@ -324,9 +343,14 @@ struct State<'a> {
 
 impl<'a> State<'a> {
     fn new(sweep: &Sweep, counts: &'a mut Counts, weight: f32) -> State<'a> {
-        let inverse = sweep.totals.iter().map(|total| sweep.prior.inverse(*total)).collect();
-        let local = vec![0; sweep.totals.len()];
-        State { counts, inverse, local, run: u32::MAX, prior: sweep.prior, weight }
+        let Sweep { prior, totals, .. } = sweep;
+        let topic = |total: &i32| Topic {
+            total: *total,
+            inverse: prior.inverse(*total),
+            inverse_less: prior.inverse(*total - 1),
+            local: 0,
+        };
+        State { counts, by_topic: totals.iter().map(topic).collect(), run: u32::MAX, prior: *prior, weight }
     }
 
     /// Asks for the counts that the steps will need, as far as can be told.
@@ -349,58 +373,67 @@ impl<'a> State<'a> {
     #[inline(always)]
     fn begin_word(&mut self, topics: &[u16], order: &Order, run: u32) {
         if let Some(before) = order.runs.get(self.run as usize) {
-            if before.range().len() < self.local.len() / 8 {
-                for token in &order.tokens[before.range()] {
-                    self.local[usize::from(topics[token.token as usize])] = 0;
-                }
-            } else {
-                self.local.fill(0);
+            for token in &order.tokens[before.range()] {
+                self.by_topic[usize::from(topics[token.token as usize])].local = 0;
             }
         }
         for token in &order.tokens[order.runs[run as usize].range()] {
-            self.local[usize::from(topics[token.token as usize])] += 1;
+            self.by_topic[usize::from(topics[token.token as usize])].local += 1;
         }
         self.run = run;
     }
 
-    /// w_k.
+    /// w_k, and l_wk + c; both of `less` tokens less, 0 or 1.
     #[inline(always)]
-    fn by_word(&self, row: &[i32], topic: u16) -> f32 {
-        (row[usize::from(topic)].max(0) as f32 + self.prior.beta) * self.inverse[usize::from(topic)]
+    fn in_word(&self, row: &[i32], topic: u16, less: bool) -> (f32, f32) {
+        let Topic { inverse, inverse_less, local, .. } = self.by_topic[usize::from(topic)];
+        let count = (row[usize::from(topic)] - i32::from(less)).max(0) as f32;
+        let inverse = if less { inverse_less } else { inverse };
+        ((count + self.prior.beta) * inverse, (local - u32::from(less)) as f32 + self.weight)
     }
 
-    /// Both steps of a token.
+    /// Both steps of a token. It stays where it is in all counts until it is known to move: every count of its own
+    /// topic is taken as one less.
     #[inline(always)]
     fn step(&mut self, sweep: &mut Sweep, plan: &Plan) {
-        let row = sweep.word_topic.row_mut(plan.word as usize);
+        let row = sweep.word_topic.row(plan.word as usize);
         let (token, span) = (plan.token.0 as usize, self.counts.spans[plan.token.1 as usize]);
         let old = sweep.topics[token];
-        row[usize::from(old)] -= 1;
-        sweep.totals[usize::from(old)] -= 1;
-        self.inverse[usize::from(old)] = self.prior.inverse(sweep.totals[usize::from(old)]);
-        self.local[usize::from(old)] -= 1;
-        self.counts.take(span, old);
 
-        let (mut topic, mut weight) = (old, self.by_word(row, old));
+        let (weight, in_block) = self.in_word(row, old, true);
         let proposed = plan.by_document.topic(sweep.topics);
-        let other = self.by_word(row, proposed);
+        let (other, in_block_there) = self.in_word(row, proposed, proposed == old);
         let taken = plan.darts[0] * weight < other;
-        (topic, weight) = if taken { (proposed, other) } else { (topic, weight) };
+        let topic = if taken { proposed } else { old };
+        let (weight, in_block) = if taken { (other, in_block_there) } else { (weight, in_block) };
 
         let proposed = plan.by_word.topic(sweep.topics);
-        let other = self.by_word(row, proposed);
-        let by_document = |topic| self.counts.get(span, topic) as f32 + self.prior.alpha;
-        let in_block = |topic: u16| self.local[usize::from(topic)] as f32 + self.weight;
-        let stay = by_document(topic) * weight * in_block(proposed);
-        let taken = plan.darts[1] * stay < by_document(proposed) * other * in_block(topic);
-        topic = if taken { proposed } else { topic };
+        let (other, in_block_there) = self.in_word(row, proposed, proposed == old);
+        let in_document =
+            |topic| (self.counts.get(span, topic) - u32::from(topic == old)) as f32 + self.prior.alpha;
+        let stay = in_document(topic) * weight * in_block_there;
+        let taken = plan.darts[1] * stay < in_document(proposed) * other * in_block;
+        let topic = if taken { proposed } else { topic };
+        if topic != old {
+            self.change(sweep, plan, [old, topic]);
+        }
+    }
 
-        sweep.topics[token] = topic;
-        self.counts.put(span, topic);
-        let topic = usize::from(topic);
-        self.local[topic] += 1;
-        row[topic] += 1;
-        sweep.totals[topic] += 1;
-        self.inverse[topic] = self.prior.inverse(sweep.totals[topic]);
+    /// Moves a token from one topic to another.
+    #[inline(always)]
+    fn change(&mut self, sweep: &mut Sweep, plan: &Plan, [old, new]: [u16; 2]) {
+        let (token, span) = (plan.token.0 as usize, self.counts.spans[plan.token.1 as usize]);
+        sweep.topics[token] = new;
+        self.counts.take(span, old);
+        self.counts.put(span, new);
+        let row = sweep.word_topic.row_mut(plan.word as usize);
+        row[usize::from(old)] -= 1;
+        row[usize::from(new)] += 1;
+        let from = &mut self.by_topic[usize::from(old)];
+        (from.total, from.local, from.inverse) = (from.total - 1, from.local - 1, from.inverse_less);
+        from.inverse_less = self.prior.inverse(from.total - 1);
+        let to = &mut self.by_topic[usize::from(new)];
+        (to.total, to.local, to.inverse_less) = (to.total + 1, to.local + 1, to.inverse);
+        to.inverse = self.prior.inverse(to.total);
     }
 }
