@@ -27,6 +27,7 @@ mod tile;
 pub use local::{Local, Part};
 pub use reserve::Reserve;
 
+use crate::linear::check;
 use crate::softmax::kernel::{Rows, dispatch};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
@@ -267,27 +268,12 @@ impl Algorithm for DsSoftmax {
 
     fn new(config: &Config, shape: &Shape) -> Result<DsSoftmax> {
         let usage = |text: String| Err(Error::Usage(format!("ds-softmax: {text}")));
-        if !(config.c > 0.0 && config.c <= 1e9) {
-            return usage(format!("c = {}; allowed: above 0, at most 1e9", config.c));
-        }
-        if !(config.tolerance > 0.0 && config.tolerance < 1.0) {
-            return usage(format!("tolerance = {}; allowed: above 0, below 1", config.tolerance));
-        }
+        check("ds-softmax", config.c, config.tolerance, shape)?;
         if !(1..=100).contains(&config.passes) {
             return usage(format!("passes = {}; allowed: 1 to 100", config.passes));
         }
         if !(config.rate > 0.0 && config.rate.is_finite()) {
             return usage(format!("rate = {}; allowed: a finite number above 0", config.rate));
-        }
-        if shape.kind != Kind::Labelled {
-            let kind = shape.kind;
-            return usage(format!("data of kind {kind:?}; needed: rows with a class each (Labelled)"));
-        }
-        if shape.classes.len() < 2 {
-            let given = &shape.classes;
-            return Err(Error::Data(format!(
-                "ds-softmax: the only label is {given:?}; at least two classes are needed"
-            )));
         }
         let (rows, features, classes) = (shape.rows, shape.columns, shape.classes.len());
         let model = DsSoftmax { config: config.clone(), rows, features, classes, isa: isa::level() };

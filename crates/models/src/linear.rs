@@ -1,8 +1,33 @@
-//! What the linear models (`softmax`, `logistic`, `svm`) share: checks of their data, and weights for people to read.
+//! What the linear models (`softmax`, `ds-softmax`, `logistic`, `svm`) share: checks of their settings and data, and weights for people to read.
 
 use crate::softmax::kernel::Rows;
-use dunlin::data::{Block, Names, UNKNOWN};
+use dunlin::data::{Block, Kind, Names, UNKNOWN};
 use dunlin::{Error, Result, Shape, Table};
+
+/// Refuses settings and data that no linear model can do with: `c`, `tolerance`, rows without classes, fewer than two of
+/// them. `model` opens the message.
+///
+/// # Errors
+/// [`Error::Usage`] with the setting or the kind of data, [`Error::Data`] with the labels there are.
+pub(crate) fn check(model: &str, c: f64, tolerance: f64, shape: &Shape) -> Result<()> {
+    let usage = |text: String| Err(Error::Usage(format!("{model}: {text}")));
+    if !(c > 0.0 && c <= 1e9) {
+        return usage(format!("c = {c}; allowed: above 0, at most 1e9"));
+    }
+    if !(tolerance > 0.0 && tolerance < 1.0) {
+        return usage(format!("tolerance = {tolerance}; allowed: above 0, below 1"));
+    }
+    let Shape { kind, classes, .. } = shape;
+    if *kind != Kind::Labelled {
+        return usage(format!("data of kind {kind:?}; needed: rows with a class each (Labelled)"));
+    }
+    if classes.len() < 2 {
+        return Err(Error::Data(format!(
+            "{model}: the only label is {classes:?}; at least two classes are needed"
+        )));
+    }
+    Ok(())
+}
 
 /// Refuses columns and classes that the shape does not know, and what is no finite number. `model` opens the message.
 ///

@@ -25,7 +25,7 @@ mod measure;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::linear::{check_rows, weights_text};
+use crate::linear::{check, check_rows, weights_text};
 use dual::{Duals, Pass};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
@@ -141,26 +141,9 @@ impl Algorithm for Softmax {
 
     fn new(config: &Config, shape: &Shape) -> Result<Softmax> {
         let usage = |text: String| Err(Error::Usage(format!("softmax: {text}")));
-        if !(config.c > 0.0 && config.c <= 1e9) {
-            return usage(format!("c = {}; allowed: above 0, at most 1e9", config.c));
-        }
-        if !(config.tolerance > 0.0 && config.tolerance < 1.0) {
-            return usage(format!("tolerance = {}; allowed: above 0, below 1", config.tolerance));
-        }
+        check("softmax", config.c, config.tolerance, shape)?;
         if !(1..=100).contains(&config.history) {
             return usage(format!("history = {}; allowed: 1 to 100", config.history));
-        }
-        if shape.kind != Kind::Labelled {
-            return usage(format!(
-                "data of kind {:?}; needed: rows with a class each (Labelled)",
-                shape.kind
-            ));
-        }
-        if shape.classes.len() < 2 {
-            let given = &shape.classes;
-            return Err(Error::Data(format!(
-                "softmax: the only label is {given:?}; at least two classes are needed"
-            )));
         }
         let isa = isa::level();
         let (features, classes) = (shape.columns, shape.classes.len());

@@ -15,7 +15,7 @@ pub mod ascent;
 #[cfg(test)]
 mod tests;
 
-use crate::linear::{check_classes, check_rows, weights_text};
+use crate::linear::{check, check_classes, check_rows, weights_text};
 use crate::softmax::kernel::{Rows, dispatch_width};
 use ascent::{Duals, Measure, Pass};
 use dunlin::algorithm::StrategyKind;
@@ -108,23 +108,7 @@ impl Algorithm for Svm {
     type Local = Duals;
 
     fn new(config: &Config, shape: &Shape) -> Result<Svm> {
-        let usage = |text: String| Err(Error::Usage(format!("svm: {text}")));
-        if !(config.c > 0.0 && config.c <= 1e9) {
-            return usage(format!("c = {}; allowed: above 0, at most 1e9", config.c));
-        }
-        if !(config.tolerance > 0.0 && config.tolerance < 1.0) {
-            return usage(format!("tolerance = {}; allowed: above 0, below 1", config.tolerance));
-        }
-        if shape.kind != Kind::Labelled {
-            let kind = shape.kind;
-            return usage(format!("data of kind {kind:?}; needed: rows with a class each (Labelled)"));
-        }
-        if shape.classes.len() < 2 {
-            let given = &shape.classes;
-            return Err(Error::Data(format!(
-                "svm: the only label is {given:?}; at least two classes are needed"
-            )));
-        }
+        check("svm", config.c, config.tolerance, shape)?;
         let (features, labels) = (shape.columns, shape.classes.clone());
         Ok(Svm { config: config.clone(), features, labels, isa: isa::level() })
     }
