@@ -395,10 +395,11 @@ pub(crate) const LOGISTIC: Details = Details {
         setting("bias", "true or false", "adds a column of ones, whose weight is penalised like all others"),
         setting(
             "solver",
-            "auto, newton, dual or coordinate",
-            "Newton's method with one clock an epoch, dual coordinate ascent (l2 only), or a weight at a time \
-             (--strategy scheduled only, where auto takes it); auto takes newton for l1 and for up to 512 weights and \
-             no fewer rows",
+            "auto, newton, dual, coordinate or proximal",
+            "Newton's method with one clock an epoch, dual coordinate ascent (l2 only), a weight at a time \
+             (--strategy scheduled only, where auto takes it), or proximal gradient, which takes more passes, and stale \
+             reads; auto takes it under ssp:S, essp:S, asp and, for l1, bsp; under allreduce newton for l1 and for up to \
+             512 weights and no fewer rows, else dual",
         ),
         setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this"),
     ],
@@ -407,7 +408,8 @@ pub(crate) const LOGISTIC: Details = Details {
         table(
             "gradient",
             "(features + bias) x 2",
-            "solver=newton only: first derivative and diagonal of the second; working memory, not saved",
+            "solver=newton: first derivative and diagonal of the second (solver=proximal: x 1, of the loss, summed over \
+             lanes, beside products, x 4, and proximal_state, 1 x 2); working memory, not saved",
         ),
         table("hessian", "1 x k (k + 1) / 2", "second derivative of k weights; likewise"),
         table("search", "(features + bias) x 2", "likewise"),

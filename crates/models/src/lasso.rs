@@ -10,7 +10,7 @@
 //! duality gap at the residual, over all columns. One lane has everything at hand (`lasso/single.rs`); with several, the
 //! rows are cut, and correlations and new parts of the Gram matrix are summed over the lanes (`lasso/lanes.rs`). Beside it
 //! stand coordinate descent, which `--strategy scheduled` chooses (`lasso/scheduled.rs`), and `solver=proximal` for the
-//! parameter server and its stale reads ([`proximal`]).
+//! parameter server and its stale reads ([`proximal`](crate::proximal)).
 
 mod cholesky;
 mod columns;
@@ -19,13 +19,14 @@ mod kernel;
 mod lanes;
 mod moments;
 pub mod problem;
-pub mod proximal;
+mod proximal;
 mod scheduled;
 mod single;
 mod small;
 #[cfg(test)]
 mod tests;
 
+use crate::proximal::{POWER, Published, VECTORS, delay};
 use columns::Columns;
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Contents, Kind, Names, ReadOptions};
@@ -131,7 +132,7 @@ pub struct Local {
     progress: Progress,
     turn: lanes::Turn,
     residual: scheduled::Residual,
-    published: proximal::Published,
+    published: Published,
     /// Made again after a checkpoint.
     #[serde(skip)]
     held: Option<Held>,
@@ -365,14 +366,14 @@ impl Algorithm for Lasso {
             }
             solver => solver,
         };
-        self.delay = 2 * staleness.unwrap_or(proximal::ASSUMED).min(1 << 20) + 1;
+        self.delay = delay(staleness);
         self.check_path()
     }
 
     fn tables(&self) -> Vec<TableSpec> {
         let table = |name: &str, rows, width| TableSpec::new(name, rows, width).element(Type::F64);
         let (new, most) = match self.solver {
-            Solver::Proximal => (self.width, proximal::VECTORS),
+            Solver::Proximal => (self.width, VECTORS),
             _ => lanes::sizes(self.width),
         };
         vec![
@@ -389,7 +390,7 @@ impl Algorithm for Lasso {
     /// Sums, then squares about their mean; for a step, the power method.
     fn rounds(&self) -> usize {
         match self.solver {
-            Solver::Proximal => 2 + proximal::POWER,
+            Solver::Proximal => proximal::FIRST + POWER,
             _ => 2,
         }
     }
@@ -443,7 +444,8 @@ impl Algorithm for Lasso {
             local.held = Some(self.hold(unit.block, params)?);
         }
         if self.solver == Solver::Proximal {
-            return proximal::take(self, unit, params, local);
+            proximal::take(self, unit, params, local);
+            return Ok(());
         }
         let Local { progress, turn, held: Some(held), .. } = local else { return Ok(()) };
         if unit.lanes > 1 {

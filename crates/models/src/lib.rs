@@ -14,6 +14,7 @@ mod linear;
 pub mod logistic;
 pub mod mf;
 pub mod nmf;
+pub mod proximal;
 mod rows;
 mod simd;
 pub mod softmax;

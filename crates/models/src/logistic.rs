@@ -5,25 +5,29 @@
 //! l1:  F(w) = C Σ_i ln(1 + exp(−y_i w·x_i)) + ‖w‖₁        y_i = 1 for the greater label, −1 for the other
 //! ```
 //!
-//! Three solvers. `newton` ([`newton`]): a clock gathers loss, gradient and a second derivative from some of the
+//! Four solvers. `newton` ([`newton`]): a clock gathers loss, gradient and a second derivative from some of the
 //! rows, and `end_clock` solves for the step, so it needs `allreduce` (or one lane) and one clock an epoch; it takes
 //! few passes, and is the only one for `l1`. `dual` ([`dual`]): dual coordinate ascent for `l2`, under `bsp` too; with
 //! V lanes it is CoCoA+. `coordinate` ([`scheduled`]): a weight after the other, or some at a time that hardly depend on
-//! each other; it is that of `--strategy scheduled`, where `auto` takes it. Elsewhere `auto` takes `newton` for `l1`, and for `l2` where there are at most
-//! [`newton::NARROW`] weights and at least as many rows; else `dual`, whose cost does not grow with the square of the columns.
+//! each other; it is that of `--strategy scheduled`, where `auto` takes it. `proximal` ([`proximal`]): proximal gradient, for
+//! `l1` and `l2`; takes more passes, and stale reads: `auto` takes it under `ssp:S`, `essp:S` and `asp`, and under `bsp`
+//! for `l1`. Under `allreduce` `auto` takes `newton` for `l1`, and for `l2` where there are at most [`newton::NARROW`] weights and
+//! at least as many rows; else `dual`, whose cost does not grow with the square of the columns.
 //!
-//! All know a lower bound of the optimum, so `relative_gap` bounds the distance from it. Why no bounded staleness:
-//! as for [`softmax`](crate::softmax).
+//! All know a lower bound of the optimum, so `relative_gap` bounds the distance from it. Why no bounded staleness for the
+//! others: as for [`softmax`](crate::softmax).
 
 pub mod dual;
 pub mod newton;
 mod pass;
+pub mod proximal;
 pub mod scheduled;
 mod step;
 #[cfg(test)]
 mod tests;
 
-use crate::linear::{check_classes, check_rows, weights_text};
+use crate::linear::{check, check_classes, check_rows, weights_text};
+use crate::proximal::{Published, delay};
 use crate::softmax::kernel::{Rows, dispatch};
 use dual::{Duals, Pass};
 use dunlin::algorithm::StrategyKind;
@@ -44,7 +48,7 @@ pub struct Config {
     /// Adds a constant column of ones, whose weight (the last row of the table) is the bias, penalised like all
     /// others. Default false.
     pub bias: bool,
-    /// `auto`, `newton`, `dual` or `coordinate`. Default `auto`.
+    /// `auto`, `newton`, `dual`, `coordinate` or `proximal`. Default `auto`.
     pub solver: Solver,
     /// The run has converged when the relative gap (objective − lower bound) / objective is at most this. Above 0,
     /// below 1; single precision allows about 10⁻⁶. Default 0.001.
@@ -65,7 +69,7 @@ pub enum Penalty {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Solver {
-    /// What suits penalty and shape.
+    /// What suits penalty, shape and strategy.
     Auto,
     /// Newton's method, one pass over the whole data a clock.
     Newton,
@@ -73,6 +77,8 @@ pub enum Solver {
     Dual,
     /// Coordinate descent, under the strategy `scheduled` only.
     Coordinate,
+    /// Proximal gradient: takes more passes, and stale reads.
+    Proximal,
 }
 
 impl Default for Config {
@@ -92,6 +98,8 @@ pub struct Logistic {
     features: usize,
     labels: Vec<i64>,
     isa: Isa,
+    /// Of `solver=proximal`: clocks that the weights behind a step may be old.
+    delay: u64,
 }
 
 /// Number of the table of weights: (features + bias, 1).
@@ -104,6 +112,8 @@ pub struct Local {
     duals: Duals,
     /// Of `solver=coordinate`.
     scores: scheduled::Scores,
+    /// Of `solver=proximal`.
+    published: Published,
 }
 
 impl Logistic {
@@ -168,16 +178,21 @@ impl Logistic {
 }
 
 fn only_scheduled() -> Error {
-    Error::Usage("logistic: solver = coordinate is that of --strategy scheduled; allowed elsewhere: auto, newton, dual".into())
+    Error::Usage("logistic: solver = coordinate is that of --strategy scheduled; allowed elsewhere: auto, newton, dual, proximal".into())
 }
 
 impl Algorithm for Logistic {
     const NAME: &'static str = "logistic";
-    const ABOUT: &'static str =
-        "logistic regression of two classes, penalty ½‖w‖² or ‖w‖₁, by Newton's method or dual ascent";
+    const ABOUT: &'static str = "logistic regression of two classes, penalty ½‖w‖² or ‖w‖₁, by Newton's method, dual ascent or proximal gradient";
     const DATA: Kind = Kind::Labelled;
-    const STRATEGIES: &'static [StrategyKind] =
-        &[StrategyKind::AllReduce, StrategyKind::Bsp, StrategyKind::Scheduled];
+    const STRATEGIES: &'static [StrategyKind] = &[
+        StrategyKind::AllReduce,
+        StrategyKind::Bsp,
+        StrategyKind::Scheduled,
+        StrategyKind::Ssp,
+        StrategyKind::Essp,
+        StrategyKind::Asp,
+    ];
     /// Dual ascent wants the rows of a lane in random order, not block after block (as [`crate::svm`] measures).
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const DIVERGED_ADVICE: &'static str = "scale the features down or lower `c`";
@@ -187,26 +202,16 @@ impl Algorithm for Logistic {
 
     fn new(config: &Config, shape: &Shape) -> Result<Logistic> {
         let usage = |text: String| Err(Error::Usage(format!("logistic: {text}")));
-        if !(config.c > 0.0 && config.c <= 1e9) {
-            return usage(format!("c = {}; allowed: above 0, at most 1e9", config.c));
-        }
-        if !(config.tolerance > 0.0 && config.tolerance < 1.0) {
-            return usage(format!("tolerance = {}; allowed: above 0, below 1", config.tolerance));
-        }
-        if shape.kind != Kind::Labelled {
-            let kind = shape.kind;
-            return usage(format!("data of kind {kind:?}; needed: rows with a class each (Labelled)"));
-        }
+        check("logistic", config.c, config.tolerance, shape)?;
         let given = &shape.classes;
         if given.len() > 2 {
             return usage(format!("{} classes; it tells two apart, softmax any number", given.len()));
         }
-        if given.len() < 2 {
-            return Err(Error::Data(format!("logistic: the only label is {given:?}; two are needed")));
-        }
         let solver = Logistic::choose(config, shape);
         if config.penalty == Penalty::L1 && solver == Solver::Dual {
-            return usage("solver = dual takes penalty = l2; allowed for l1: newton or auto".into());
+            return usage(
+                "solver = dual takes penalty = l2; allowed for l1: proximal, newton or auto".into(),
+            );
         }
         let weights = shape.columns + usize::from(config.bias);
         if config.penalty == Penalty::L2 && solver == Solver::Newton && weights > newton::MOST_L2 {
@@ -216,19 +221,28 @@ impl Algorithm for Logistic {
             ));
         }
         let (config, labels, isa) = (config.clone(), given.clone(), isa::level());
-        Ok(Logistic { config, solver, examples: shape.rows, features: shape.columns, labels, isa })
+        Ok(Logistic { config, solver, examples: shape.rows, features: shape.columns, labels, isa, delay: 1 })
     }
 
-    fn under(&mut self, strategy: StrategyKind, _: Option<u64>) -> Result<()> {
+    fn under(&mut self, strategy: StrategyKind, staleness: Option<u64>) -> Result<()> {
+        use StrategyKind::{AllReduce, Bsp, Scheduled};
+        let refuse =
+            |text: &str| Err(Error::Usage(format!("logistic: --strategy {}: {text}", strategy.word())));
+        self.delay = delay(staleness);
         match (strategy, self.config.solver) {
-            (StrategyKind::Scheduled, Solver::Auto | Solver::Coordinate) => self.solver = Solver::Coordinate,
-            (StrategyKind::Scheduled, _) => {
-                return Err(Error::Usage(
-                    "logistic: --strategy scheduled goes by solver = coordinate or auto".to_string(),
-                ));
-            }
+            (Scheduled, Solver::Auto | Solver::Coordinate) => self.solver = Solver::Coordinate,
+            (Scheduled, _) => return refuse("it goes by solver = coordinate or auto"),
             (_, Solver::Coordinate) => return Err(only_scheduled()),
-            _ => {}
+            (AllReduce, _) | (_, Solver::Proximal) => {}
+            (Bsp, Solver::Auto) if self.solver == Solver::Newton => {
+                self.solver = match self.config.penalty {
+                    Penalty::L1 => Solver::Proximal,
+                    Penalty::L2 => Solver::Dual,
+                }
+            }
+            (Bsp, _) => {}
+            (_, Solver::Auto) => self.solver = Solver::Proximal,
+            _ => return refuse("newton and dual take no stale reads; allowed: solver = proximal or auto"),
         }
         Ok(())
     }
@@ -236,6 +250,7 @@ impl Algorithm for Logistic {
     fn tables(&self) -> Vec<TableSpec> {
         match self.solver {
             Solver::Coordinate => scheduled::tables(self),
+            Solver::Proximal => proximal::tables(self),
             Solver::Dual => vec![TableSpec::new("weights", self.rows(), 1).merge(Merge::Mean)],
             _ => newton::tables(self),
         }
@@ -245,7 +260,15 @@ impl Algorithm for Logistic {
         check_classes("logistic", blocks, &self.labels)
     }
 
-    fn begin(&self, unit: &Unit, _: &mut Params, _: Option<Local>) -> Result<Local> {
+    fn rounds(&self) -> usize {
+        if self.solver == Solver::Proximal { proximal::rounds() } else { 1 }
+    }
+
+    fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
+        if unit.epoch > 0 {
+            proximal::power(self, unit, params);
+            return Ok(local.unwrap_or_default());
+        }
         check_rows("logistic", unit.block, self.features, 2)?;
         let (Solver::Dual, Some((mut rows, classes))) = (self.solver, Rows::new(unit.block)) else {
             return Ok(Local::default());
@@ -258,13 +281,17 @@ impl Algorithm for Logistic {
         match self.solver {
             Solver::Dual => self.dual_pass(unit, params, &mut local.duals),
             Solver::Coordinate => Err(only_scheduled()),
+            Solver::Proximal => {
+                proximal::take(self, unit, params, local);
+                Ok(())
+            }
             _ => newton::evaluate(self, unit, params, sums),
         }
     }
 
     fn end_clock(&self, sums: &Sums, params: &mut Params) -> Result<()> {
         match self.solver {
-            Solver::Dual | Solver::Coordinate => Ok(()),
+            Solver::Dual | Solver::Coordinate | Solver::Proximal => Ok(()),
             _ => newton::end_clock(self, sums, params),
         }
     }
@@ -300,6 +327,7 @@ impl Algorithm for Logistic {
         let dual = match self.solver {
             Solver::Dual => self.config.c * train.get("entropy") - square,
             Solver::Coordinate => train.get("bound"),
+            Solver::Proximal => proximal::lower_bound(self, params),
             _ => newton::lower_bound(params),
         };
         let mut metrics = vec![

@@ -86,7 +86,7 @@ fn common(left: &Column, right: &Column) -> f64 {
 }
 
 impl Lasso {
-    fn scale(&self, params: &Params, column: usize) -> Scale {
+    pub(super) fn scale(&self, params: &Params, column: usize) -> Scale {
         let Config { intercept, standardise, .. } = self.config;
         let row = params.table::<f64>(SQUARES).row(column);
         Scale::new(self.rows, row[0], row[1], intercept, standardise)

@@ -147,7 +147,8 @@ fn one_lane_is_a_plain_loop() {
     let data = read(DENSE, &options, None).expect("made up");
     let mut serial = dunlin::serial::Serial::<crate::lasso::Lasso>::new(&config, data, 1, 1, run.seed)
         .expect("valid settings");
-    let greatest = super::greatest(&serial.params);
+    let greatest =
+        crate::proximal::greatest(&serial.params, crate::lasso::PRODUCTS, super::FIRST) / rows as f64;
     assert!(
         greatest > eigenvalue * (1.0 - 1e-6) && greatest < 1.3 * eigenvalue,
         "{greatest} for {eigenvalue}"
