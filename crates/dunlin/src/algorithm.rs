@@ -183,6 +183,18 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Asked once, after [`Algorithm::under`] and before all else: true if each of the `lanes` lanes is to have some columns of
+    /// all rows instead of some rows with all columns. Then a lane has one block, which has its number as id, all rows with
+    /// their targets, and the columns [`share`](crate::serial::share)(columns, lanes, lane) alone, counted from 0; test blocks
+    /// are cut by rows as ever. `at_hand` is false where no process has all rows in memory (`--memory`): then only false
+    /// may be said.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the setting that asks for what cannot be.
+    fn cut_by_columns(&mut self, _lanes: usize, _at_hand: bool) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The shared tables, created up front. Their order gives their numbers.
     fn tables(&self) -> Vec<TableSpec>;
 

@@ -36,7 +36,7 @@ mod synth;
 mod tests;
 mod text;
 
-pub use cells::{ColumnCounts, cut_columns};
+pub use cells::{ColumnCounts, cut_columns, join_columns};
 pub use cut::cut;
 pub use mix::{mix, mix_on_disk};
 pub use pairs::{ByClass, PairList, Pairing, RowPairs, pair};

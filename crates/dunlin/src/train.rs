@@ -42,7 +42,7 @@ use dealer::Dealer;
 use dunlin_comm::{Buffer, Comm, Message, Time};
 use halt::{Halt, Leave};
 use plan::Plan;
-use source::{Lane, take_lane};
+use source::{Lane, take_columns, take_lane};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -240,7 +240,7 @@ struct Worker<'a, A: Algorithm> {
 
 impl<'a, A: Algorithm> Worker<'a, A> {
     fn new(
-        algorithm: A,
+        mut algorithm: A,
         run: &'a Run,
         source: &'a Source,
         comm: &'a mut Comm,
@@ -248,8 +248,10 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     ) -> Result<Worker<'a, A>> {
         let clocks = Lanes::new(Hosting::even(run.lanes, run.workers), comm.rank(), 0);
         let hosted = clocks.hosted.clone();
+        let by_columns = algorithm.cut_by_columns(run.lanes, source.disk.is_none())?;
         let Plan { clocks_per_epoch, row_blocks, cuts_data, schedule, warning } =
             Plan::new(&algorithm, run, source)?;
+        let warning = if by_columns { Some(plan::told_of_columns(&source.shape)) } else { warning };
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let cells = cuts_data.then_some(&row_blocks[..]);
         let lanes: Vec<Lane<A::Local>> = match &source.disk {
@@ -257,11 +259,17 @@ impl<'a, A: Algorithm> Worker<'a, A> {
                 let numbers = [run.lanes as u64, run.seed];
                 disk.take_lanes(&algorithm, numbers, hosted, cells, is_spread::<A>(run))?
             }
+            None if by_columns => {
+                hosted.map(|lane| take_columns(source, run.lanes, lane)).collect::<Result<_>>()?
+            }
             None => hosted
                 .map(|lane| take_lane(source, run.lanes, lane, cells, is_spread::<A>(run)))
                 .collect::<Result<_>>()?,
         };
-        if !comm.shares_memory() && !comm.is_simulated() {
+        if by_columns {
+            comm.barrier()?; // all have copied their columns
+        }
+        if by_columns || (!comm.shares_memory() && !comm.is_simulated()) {
             source.forget();
         }
         let cells = lanes.first().map_or((1, 1), |lane| (lane.cells, lane.test_cells));

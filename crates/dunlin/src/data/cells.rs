@@ -1,6 +1,6 @@
 //! Cells: a block of data cut along its columns, for strategies under which only some rows of a table are at hand.
 
-use super::{Block, Contents, Documents, Ratings, SparseRows};
+use super::{Block, Contents, DenseRows, Documents, Ratings, SparseRows};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -61,6 +61,51 @@ impl ColumnCounts {
         }
         ranges
     }
+}
+
+/// The columns `range` of all rows of `blocks`, which follow each other: one block with the number `id`, its columns counted from
+/// the first of them.
+///
+/// # Errors
+/// [`Error::Usage`] for what has no feature rows, or blocks of different kinds.
+pub fn join_columns(blocks: &[&Block], range: Range<usize>, id: u32) -> Result<Block> {
+    let first_row = blocks.first().map_or(0, |block| block.first_row);
+    let end_row = blocks.last().map_or(0, |block| block.end_row);
+    let is_dense = blocks.first().is_some_and(|block| block.contents.is_dense());
+    let mut dense = DenseRows { width: range.len(), ..DenseRows::default() };
+    let mut sparse = SparseRows { offsets: vec![0], ..SparseRows::default() };
+    for block in blocks {
+        match &block.contents {
+            Contents::Dense(rows) if is_dense && range.end <= rows.width => {
+                rows.values.chunks_exact(rows.width).for_each(|row| dense.values.extend(&row[range.clone()]));
+                dense.classes.extend(&rows.classes);
+                dense.targets.extend(&rows.targets);
+            }
+            Contents::Sparse(rows) if !is_dense => {
+                for bounds in rows.offsets.windows(2) {
+                    let columns = &rows.columns[bounds[0] as usize..bounds[1] as usize];
+                    let start = columns.partition_point(|column| (*column as usize) < range.start);
+                    let end = columns.partition_point(|column| (*column as usize) < range.end);
+                    sparse
+                        .columns
+                        .extend(columns[start..end].iter().map(|column| column - range.start as u32));
+                    sparse.values.extend(&rows.values[bounds[0] as usize..][start..end]);
+                    sparse.offsets.push(sparse.columns.len() as u32);
+                }
+                sparse.classes.extend(&rows.classes);
+                sparse.targets.extend(&rows.targets);
+            }
+            _ => {
+                let (id, end) = (block.id, range.end);
+                let text = format!(
+                    "block {id} has no feature rows with {end} columns; only such data are cut by columns"
+                );
+                return Err(Error::Usage(text));
+            }
+        }
+    }
+    let contents = if is_dense { Contents::Dense(dense) } else { Contents::Sparse(sparse) };
+    Ok(Block { id, first_row, end_row, contents })
 }
 
 impl Block {
@@ -137,5 +182,51 @@ fn deal<C>(
         if let Some(cell) = cells.get_mut(cell_of(ranges, *column)) {
             give(cell, at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_all_rows_are_joined() {
+        let values = [[1.0f32, 2.0, 0.0, 3.0], [0.0, 4.0, 5.0, 0.0], [6.0, 0.0, 0.0, 7.0]];
+        let block = |id: u32, rows: Range<usize>, is_dense: bool| {
+            let (mut dense, mut sparse) = (
+                DenseRows { width: 4, ..DenseRows::default() },
+                SparseRows { offsets: vec![0], ..SparseRows::default() },
+            );
+            for row in rows.clone() {
+                dense.values.extend(values[row]);
+                for (column, value) in values[row].iter().enumerate().filter(|(_, value)| **value != 0.0) {
+                    sparse.columns.push(column as u32);
+                    sparse.values.push(*value);
+                }
+                sparse.offsets.push(sparse.columns.len() as u32);
+                dense.targets.push(row as f32);
+                sparse.targets.push(row as f32);
+            }
+            let contents = if is_dense { Contents::Dense(dense) } else { Contents::Sparse(sparse) };
+            Block { id, first_row: rows.start, end_row: rows.end, contents }
+        };
+        for is_dense in [true, false] {
+            let blocks = [block(0, 0..2, is_dense), block(1, 2..3, is_dense)];
+            let joined = join_columns(&blocks.iter().collect::<Vec<_>>(), 1..3, 7).expect("rows");
+            assert_eq!((joined.id, joined.first_row, joined.end_row), (7, 0, 3));
+            match joined.contents {
+                Contents::Dense(rows) => {
+                    assert_eq!((rows.width, rows.values), (2, vec![2.0, 0.0, 4.0, 5.0, 0.0, 0.0]));
+                    assert_eq!(rows.targets, [0.0, 1.0, 2.0]);
+                }
+                Contents::Sparse(rows) => {
+                    assert_eq!((rows.offsets, rows.columns), (vec![0, 1, 3, 3], vec![0, 0, 1]));
+                    assert_eq!((rows.values, rows.targets), (vec![2.0, 4.0, 5.0], vec![0.0, 1.0, 2.0]));
+                }
+                _ => panic!("feature rows"),
+            }
+        }
+        let mixed = [block(0, 0..2, true), block(1, 2..3, false)];
+        assert!(join_columns(&mixed.iter().collect::<Vec<_>>(), 0..2, 0).is_err());
     }
 }

@@ -1,9 +1,12 @@
 //! `allreduce`: every worker keeps all tables; once a clock the updates of all lanes are added along the lane
 //! tree and everyone takes the same sum.
+//!
+//! Whole tables are reduced where lanes write much of them. Where they write little (some coefficients of many), updates
+//! travel as they are, to everyone, who adds them along the same tree: to the same bits.
 
 use super::ps::place_shards;
 use super::{Lanes, Report, Strategy, Task};
-use crate::codec::{Part, add_neighbours};
+use crate::codec::{Entry, Part, add_neighbours};
 use crate::table::{Axis, Element, Params, Replica};
 use crate::update::{Afterwards, Geometry, with_type};
 use crate::{Result, Sums};
@@ -47,6 +50,14 @@ impl AllReduce {
             let updates = std::mem::take(updates);
             pieces.push(add_neighbours(updates, self.lanes, &self.geometry, &mut self.spare));
         }
+        let own: usize = pieces.iter().flatten().map(|(_, part)| part.body.len()).sum();
+        let sums = (std::mem::take(&mut self.sums), own as u64);
+        let (sums, sent) = gather_sums(comm, self.lanes, &sums)?;
+        if FEWER * sent <= self.dense_bytes(params) {
+            let parts = gather_parts(comm, pieces, &self.geometry)?;
+            params.add(&parts, &self.geometry);
+            return Ok(sums);
+        }
         for (number, table) in self.geometry.iter().enumerate() {
             if params.replicas[number].spec.axis == Axis::Example {
                 continue;
@@ -69,8 +80,46 @@ impl AllReduce {
         }
         let parts = pieces.into_iter().flatten();
         self.spare.extend(parts.filter_map(|(_, part)| Arc::into_inner(part.body)));
-        reduce_sums(comm, self.lanes, std::mem::take(&mut self.sums))
+        Ok(sums)
     }
+
+    /// Bytes of all tables that are reduced.
+    fn dense_bytes(&self, params: &Params) -> u64 {
+        let shared = params.replicas.iter().filter(|replica| replica.spec.axis != Axis::Example);
+        shared.map(|replica| (replica.spec.rows * replica.spec.bytes_per_row()) as u64).sum()
+    }
+}
+
+/// Updates go as they are if they have so many times fewer bytes than the tables: everyone gets all of them.
+const FEWER: u64 = 2;
+
+/// The updates of all lanes, in the order of lanes, from those of the lanes that are hosted here, in pieces.
+fn gather_parts(
+    comm: &mut Comm,
+    pieces: Vec<Vec<(Node, Part)>>,
+    geometry: &[Geometry],
+) -> Result<Vec<(Node, Part)>> {
+    let (mut heads, mut body): (Vec<(Node, Vec<Entry>)>, _) = (Vec::new(), Buffer::new());
+    for (node, part) in pieces.into_iter().flatten() {
+        body.resize(body.len().next_multiple_of(8));
+        let start = body.len() as u32;
+        let moved = part.entries.iter().map(|entry| Entry { offset: entry.offset + start, ..*entry });
+        match heads.iter_mut().find(|(other, _)| *other == node) {
+            Some((_, entries)) => entries.extend(moved),
+            None => heads.push((node, moved.collect())),
+        }
+        body.extend(part.body.bytes());
+    }
+    heads.iter_mut().for_each(|(_, entries)| entries.sort_unstable_by_key(Entry::key));
+    let mut parts = Vec::new();
+    for message in comm.all_gather(Message::new(&heads, body))? {
+        for (node, entries) in message.head::<Vec<(Node, Vec<Entry>)>>()? {
+            let mut own = Message { from: message.from, head: Vec::new(), body: message.body.clone() };
+            parts.push((node, Part::received(&mut own, entries, geometry)?));
+        }
+    }
+    parts.sort_by_key(|(node, _)| node.start);
+    Ok(parts)
 }
 
 /// The numbers of table `number` as one flat array for each group of lanes, zero where their parts have nothing.
@@ -105,14 +154,22 @@ fn flat<T: Element>(
 /// # Errors
 /// A loss or a time-out.
 pub fn reduce_sums(comm: &mut Comm, lanes: usize, own: Vec<(Node, Sums)>) -> Result<Sums> {
+    Ok(gather_sums(comm, lanes, &(own, 0))?.0)
+}
+
+/// The same, and the sum of the numbers that all workers give with them.
+fn gather_sums(comm: &mut Comm, lanes: usize, own: &(Vec<(Node, Sums)>, u64)) -> Result<(Sums, u64)> {
     let mut all: Vec<(Node, Sums)> = Vec::with_capacity(lanes);
-    for message in comm.all_gather(Message::new(&own, Buffer::new()))? {
-        all.extend(message.head::<Vec<(Node, Sums)>>()?);
+    let mut total = 0;
+    for message in comm.all_gather(Message::new(own, Buffer::new()))? {
+        let (sums, number) = message.head::<(Vec<(Node, Sums)>, u64)>()?;
+        all.extend(sums);
+        total += number;
     }
     all.sort_by_key(|(node, _)| node.start);
     let mut folder = Folder::new(lanes);
     all.into_iter().for_each(|(node, sums)| folder.push(node, sums, |left, right| left.merge(&right)));
-    Ok(folder.into_parts().pop().map(|(_, sums)| sums).unwrap_or_default())
+    Ok((folder.into_parts().pop().map(|(_, sums)| sums).unwrap_or_default(), total))
 }
 
 impl Strategy for AllReduce {

@@ -2,7 +2,7 @@
 
 use super::source::{Source, lock};
 use crate::algorithm::Algorithm;
-use crate::data::{Block, Contents, cut_columns};
+use crate::data::{Block, Contents, Shape, cut_columns};
 use crate::run::Run;
 use crate::schedule;
 use crate::serial::share;
@@ -24,6 +24,20 @@ pub(super) struct Plan {
     pub(super) schedule: Option<schedule::Plan>,
     /// What the user should know of it.
     pub(super) warning: Option<String>,
+}
+
+/// What is said of data of which each lane has some columns instead of some rows.
+pub(super) fn told_of_columns(shape: &Shape) -> String {
+    let grouped = |number: usize| {
+        let digits = number.to_string();
+        let group = |(at, digit): (usize, char)| match at > 0 && (digits.len() - at).is_multiple_of(3) {
+            true => format!(",{digit}"),
+            false => digit.to_string(),
+        };
+        digits.chars().enumerate().map(group).collect::<String>()
+    };
+    let sign = if shape.columns > shape.rows { ">" } else { "<=" };
+    format!("data cut by columns: {} columns {sign} {} rows", grouped(shape.columns), grouped(shape.rows))
 }
 
 impl Plan {

@@ -4,7 +4,7 @@ use super::dealer::Pace;
 use super::disk::OnDisk;
 use super::library::Blocks;
 use crate::Result;
-use crate::data::{Block, Data, Names, Shape, mix};
+use crate::data::{Block, Data, Names, Shape, join_columns, mix};
 use crate::serial::share;
 use std::hash::Hasher;
 use std::ops::Range;
@@ -127,4 +127,22 @@ pub(super) fn take_lane<L>(
     let test_cells = if cuts_test { count } else { 1 };
     let (blocks, test) = (Blocks::Here(blocks), Blocks::Here(test));
     Ok(Lane { number: lane, blocks, cells: count, locals, test, test_cells, rows, pace: Pace::default() })
+}
+
+/// The lane with its share of the columns of all rows, which stay in the source for the other lanes; and its test blocks.
+pub(super) fn take_columns<L>(source: &Source, lanes: usize, lane: usize) -> Result<Lane<L>> {
+    let block = {
+        let train = lock(&source.train);
+        let blocks: Vec<&Block> = train.iter().flatten().collect();
+        join_columns(&blocks, share(source.shape.columns, lanes, lane), lane as u32)?
+    };
+    let rows = block.first_row..block.end_row;
+    let test = source.test.as_ref().map(|test| {
+        let mut blocks = lock(test);
+        let range = share(blocks.len(), lanes, lane);
+        blocks[range].iter_mut().filter_map(Option::take).collect::<Vec<Block>>()
+    });
+    let (blocks, test) = (Blocks::Here(vec![block]), Blocks::Here(test.unwrap_or_default()));
+    let (locals, pace) = (vec![None], Pace::default());
+    Ok(Lane { number: lane, blocks, cells: 1, locals, test, test_cells: 1, rows, pace })
 }
