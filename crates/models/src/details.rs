@@ -347,6 +347,17 @@ pub(crate) const LASSO: Details = Details {
             "coordinate descent and Newton steps on a growing working set, or proximal gradient, which takes more \
              passes, and stale reads; auto takes it under bsp, ssp:S, essp:S, asp",
         ),
+        setting(
+            "screening",
+            "gap-safe or off",
+            "whether columns are looked at no more once the duality gap proves that they have no coefficient",
+        ),
+        setting(
+            "cut",
+            "auto, rows or columns",
+            "what a lane has: some rows, or (strategy allreduce, solver=workingset) some columns of all rows; auto takes columns \
+             where there are more of them than rows",
+        ),
     ],
     tables: &[
         table("coefficients", "columns x 1", "for columns as they are in the data"),
@@ -358,11 +369,16 @@ pub(crate) const LASSO: Details = Details {
             "sums of values, of squares and of products with the targets; working memory, not saved",
         ),
         table("lasso_state", "1 x 7", "likewise"),
-        table("correlations", "columns x 1", "with the residual, summed over lanes; likewise"),
+        table(
+            "correlations",
+            "columns x 1",
+            "with the residual, summed over lanes (cut by columns: numbers of new columns, and what each lane found); likewise",
+        ),
         table(
             "products",
             "up to 64 x 2048",
-            "new rows of the Gram matrix (solver=proximal: columns x 4, its products with vectors); likewise",
+            "new rows of the Gram matrix (solver=proximal: columns x 4, its products with vectors; cut by columns: 128 x rows, new \
+             columns); likewise",
         ),
     ],
     metrics: &[

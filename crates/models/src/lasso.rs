@@ -8,12 +8,15 @@
 //! centred by a correction and stay sparse). The solution is found on a growing working set (Johnson and Guestrin 2015;
 //! Massias et al. 2018) whose small problem needs the columns' Gram matrix only (`lasso/small.rs`); it ends on the
 //! duality gap at the residual, over all columns. One lane has everything at hand (`lasso/single.rs`); with several, the
-//! rows are cut, and correlations and new parts of the Gram matrix are summed over the lanes (`lasso/lanes.rs`). Beside it
+//! rows are cut, and correlations and new parts of the Gram matrix are summed over the lanes (`lasso/lanes.rs`), or, where there
+//! are more columns than rows, the columns are, and lanes exchange those of the working set (`lasso/by_columns.rs`). Beside it
 //! stand coordinate descent, which `--strategy scheduled` chooses (`lasso/scheduled.rs`), and `solver=proximal` for the
 //! parameter server and its stale reads ([`proximal`](crate::proximal)).
 
+mod by_columns;
 mod cholesky;
 mod columns;
+mod config;
 mod input;
 mod kernel;
 mod lanes;
@@ -28,15 +31,18 @@ mod tests;
 
 use crate::proximal::{POWER, Published, VECTORS, delay};
 use columns::Columns;
+pub use config::{Config, Cut, Screening, Solver};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Contents, Kind, Names, ReadOptions};
 use dunlin::isa::{self, Isa};
+use dunlin::serial::share;
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
 use input::{Held, each_value, targets};
 use problem::{Penalty, Point, Scale};
 use serde::{Deserialize, Serialize};
 use single::Progress;
+use std::ops::Range;
 
 /// Number of the table of coefficients, for columns as they are in the data: (columns, 1).
 pub const COEFFICIENTS: usize = 0;
@@ -64,55 +70,6 @@ const JUDGED: usize = 4;
 const RESIDUAL: usize = 5;
 const FIELDS: usize = 7;
 
-/// Settings of [`Lasso`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Strength λ of the penalty, above 0; none for `lambda_fraction` of the smallest that zeroes everything.
-    pub lambda: Option<f64>,
-    /// λ as a share of the smallest λ at which all coefficients are zero, above 0 to 1. Default 0.1.
-    pub lambda_fraction: f64,
-    /// Number of λs, in geometric steps from the smallest that zeroes everything down to λ, 1 to 10,000. Default 1.
-    pub path: usize,
-    /// Share of the penalty that is on absolute values, above 0 to 1; the rest is on squares. Default 1.
-    pub l1_ratio: f64,
-    /// Whether the penalty is on coefficients of columns scaled to unit deviation. Default false.
-    pub standardise: bool,
-    /// Whether there is an intercept, which has no penalty. Default true.
-    pub intercept: bool,
-    /// Relative duality gap (objective − lower bound) / objective to stop at, 1e-12 to 1. Default 1e-6.
-    pub tolerance: f64,
-    /// `auto`, `workingset` or `proximal`. Default `auto`.
-    pub solver: Solver,
-}
-
-/// How the optimum is approached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Solver {
-    /// `workingset` under `allreduce`, `proximal` under the strategies of the parameter server.
-    Auto,
-    /// Coordinate descent and Newton steps on a growing working set.
-    WorkingSet,
-    /// Proximal gradient: takes more passes, and stale reads.
-    Proximal,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            lambda: None,
-            lambda_fraction: 0.1,
-            path: 1,
-            l1_ratio: 1.0,
-            standardise: false,
-            intercept: true,
-            tolerance: 1e-6,
-            solver: Solver::Auto,
-        }
-    }
-}
-
 /// Lasso and elastic net.
 #[derive(Clone, Debug)]
 pub struct Lasso {
@@ -124,6 +81,10 @@ pub struct Lasso {
     isa: Isa,
     /// Of `solver=proximal`: clocks that the coefficients behind a step may be old.
     delay: u64,
+    /// None before it is told.
+    strategy: Option<StrategyKind>,
+    /// The number of lanes, if each has some columns of all rows.
+    by_columns: Option<usize>,
 }
 
 /// What is kept for a block.
@@ -131,6 +92,7 @@ pub struct Lasso {
 pub struct Local {
     progress: Progress,
     turn: lanes::Turn,
+    columns: by_columns::Turn,
     residual: scheduled::Residual,
     published: Published,
     /// Made again after a checkpoint.
@@ -158,6 +120,16 @@ impl Lasso {
         }
     }
 
+    /// The columns that are at hand in `lane`.
+    fn own(&self, lane: usize) -> Range<usize> {
+        self.by_columns.map_or(0..self.width, |lanes| share(self.width, lanes, lane))
+    }
+
+    /// True if `lane` speaks for the targets of its rows: one does where all lanes have all rows.
+    fn counts(&self, lane: usize) -> bool {
+        lane == 0 || self.by_columns.is_none()
+    }
+
     /// Centre and unit of every column, once the sums of all lanes are there.
     fn scales(&self, params: &Params) -> Vec<Scale> {
         let Config { intercept, standardise, .. } = self.config;
@@ -177,8 +149,8 @@ impl Lasso {
         params.table::<f64>(STATE).row(0)[TARGET_SUM] / self.rows.max(1) as f64
     }
 
-    fn hold(&self, block: &Block, params: &Params) -> Result<Held> {
-        let scales = self.scales(params);
+    fn hold(&self, block: &Block, params: &Params, own: Range<usize>) -> Result<Held> {
+        let scales: Vec<Scale> = own.clone().map(|column| self.scale(params, column)).collect();
         let columns = Columns::new(block, &scales, self.isa);
         let (Some(columns), Some(targets)) = (columns, targets(block)) else {
             return Err(Error::Data(format!("lasso: block {} has no rows with targets", block.id)));
@@ -188,18 +160,24 @@ impl Lasso {
         let left =
             |target: f64| if (target - centre).abs() <= 1e-13 * centre.abs() { 0.0 } else { target - centre };
         let target = targets.iter().map(|target| left(f64::from(*target))).collect();
-        Ok(Held { columns, target, all: (0..self.width as u32).collect(), scales })
+        let squares = params.table::<f64>(SQUARES);
+        let length = |(column, scale): (usize, &Scale)| {
+            (squares.row(own.start + column)[1] / self.rows.max(1) as f64).sqrt() * scale.factor
+        };
+        let lengths = scales.iter().enumerate().map(length).collect();
+        Ok(Held { columns, target, all: (0..own.len() as u32).collect(), scales, lengths })
     }
 
     /// Writes the coefficients, for columns as they are in the data.
     fn write(&self, params: &mut Params, progress: &Progress, found: &[(usize, Solved)]) {
-        let scales = self.scales(params);
+        let used = progress.small.iter().filter(|(_, weight)| *weight != 0.0);
+        let used: Vec<(u32, f64, Scale)> =
+            used.map(|(column, weight)| (column, weight, self.scale(params, column as usize))).collect();
         let mut intercept = self.target_centre(params);
         let mut table = params.table_mut::<f64>(COEFFICIENTS);
         let flat = table.flat_mut();
         flat.fill(0.0);
-        for (column, weight) in progress.small.iter() {
-            let Scale { centre, factor } = scales[column as usize];
+        for (column, weight, Scale { centre, factor }) in used {
             flat[column as usize] = weight * factor;
             intercept -= centre * weight * factor;
         }
@@ -318,35 +296,11 @@ impl Algorithm for Lasso {
                 shape.kind
             ));
         }
-        if let Some(lambda) = config.lambda
-            && !(lambda > 0.0 && lambda <= 1e30)
-        {
-            return usage(format!(
-                "lambda = {lambda}; allowed: above 0 (without a penalty the optimum is least squares, which may have \
-                 many answers; a small lambda_fraction comes near one)"
-            ));
-        }
-        if !(config.lambda_fraction > 0.0 && config.lambda_fraction <= 1.0) {
-            return usage(format!(
-                "lambda_fraction = {}; allowed: above 0, at most 1",
-                config.lambda_fraction
-            ));
-        }
-        if !(1..=10_000).contains(&config.path) {
-            return usage(format!("path = {}; allowed: 1 to 10000", config.path));
-        }
-        if !(config.l1_ratio > 0.0 && config.l1_ratio <= 1.0) {
-            return usage(format!(
-                "l1_ratio = {}; allowed: above 0, at most 1 (at 0 no coefficient is ever zero)",
-                config.l1_ratio
-            ));
-        }
-        if !(1e-12..=1.0).contains(&config.tolerance) {
-            return usage(format!("tolerance = {}; allowed: 1e-12 to 1", config.tolerance));
-        }
+        config.check()?;
         let solver = if config.solver == Solver::Auto { Solver::WorkingSet } else { config.solver };
         let (config, isa) = (config.clone(), isa::level());
-        let model = Lasso { config, solver, rows: shape.rows, width: shape.columns, isa, delay: 1 };
+        let (rows, width) = (shape.rows, shape.columns);
+        let model = Lasso { config, solver, rows, width, isa, delay: 1, strategy: None, by_columns: None };
         model.check_path()?;
         Ok(model)
     }
@@ -366,24 +320,44 @@ impl Algorithm for Lasso {
             }
             solver => solver,
         };
-        self.delay = delay(staleness);
+        (self.delay, self.strategy) = (delay(staleness), Some(strategy));
         self.check_path()
+    }
+
+    fn cut_by_columns(&mut self, lanes: usize, at_hand: bool) -> Result<bool> {
+        let can = self.solver == Solver::WorkingSet && self.strategy == Some(StrategyKind::AllReduce);
+        let refuse = |text: &str| Err(Error::Usage(format!("lasso: cut = columns: {text}")));
+        let is_wide = match self.config.cut {
+            Cut::Rows => false,
+            Cut::Columns if !can => {
+                return refuse("needs --strategy allreduce and solver = workingset or auto");
+            }
+            Cut::Columns if !at_hand => return refuse("needs all rows in memory; leave --memory away"),
+            Cut::Columns => true,
+            Cut::Auto => can && at_hand && self.width > self.rows,
+        };
+        let is_cut = is_wide && lanes > 1 && lanes <= self.width;
+        self.by_columns = is_cut.then_some(lanes);
+        Ok(is_cut)
     }
 
     fn tables(&self) -> Vec<TableSpec> {
         let table = |name: &str, rows, width| TableSpec::new(name, rows, width).element(Type::F64);
-        let (new, most) = match self.solver {
-            Solver::Proximal => (self.width, VECTORS),
+        let (new, most) = match (self.solver, self.by_columns) {
+            (Solver::Proximal, _) => (self.width, VECTORS),
+            (_, Some(lanes)) => (by_columns::slots(lanes), self.rows),
             _ => lanes::sizes(self.width),
         };
+        let correlations = self.by_columns.map_or(self.width, |lanes| new + lanes);
+        let element = if self.by_columns.is_some() { Type::F32 } else { Type::F64 };
         vec![
             table("coefficients", self.width, 1),
             table("intercept", 1, 1).axis(Axis::Whole),
             table("path", self.config.path, 4).axis(Axis::Whole),
             table("squares", self.width, 3).working(),
             table("lasso_state", 1, FIELDS).axis(Axis::Whole).working(),
-            table("correlations", self.width, 1).working(),
-            table("products", new, most).axis(Axis::Whole).working(),
+            table("correlations", correlations, 1).working(),
+            table("products", new, most).axis(Axis::Whole).working().element(element),
         ]
     }
 
@@ -397,14 +371,15 @@ impl Algorithm for Lasso {
 
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
         if unit.epoch == 0 {
-            input::check(unit.block, self.width)?;
+            let own = self.own(unit.lane);
+            input::check(unit.block, own.len())?;
             let mut squares = params.table_mut::<f64>(SQUARES);
-            let sums = moments::sums(unit.block, self.width, self.isa);
-            sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
+            let sums = moments::sums(unit.block, own.len(), self.isa);
+            own.zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
             let mut state = params.table_mut::<f64>(STATE);
             let sum: f64 =
                 targets(unit.block).iter().copied().flatten().map(|target| f64::from(*target)).sum();
-            state.row_mut(0)[TARGET_SUM] += sum;
+            state.row_mut(0)[TARGET_SUM] += if self.counts(unit.lane) { sum } else { 0.0 };
             state.row_mut(0)[BLOCKS] += 1.0;
             return Ok(Local::default());
         }
@@ -412,7 +387,7 @@ impl Algorithm for Lasso {
             let mut local = local.unwrap_or_default();
             let held = match local.held.take() {
                 Some(held) => held,
-                None => self.hold(unit.block, params)?,
+                None => self.hold(unit.block, params, self.own(unit.lane))?,
             };
             proximal::start(self, unit, params);
             proximal::power(self, unit, params, &held);
@@ -426,28 +401,32 @@ impl Algorithm for Lasso {
                 unit.lanes
             )));
         }
-        let centres: Vec<f64> = self.scales(params).iter().map(|scale| scale.centre).collect();
+        let own = self.own(unit.lane);
+        let centres: Vec<f64> = own.clone().map(|column| self.scale(params, column).centre).collect();
         let (targets, centre) = (targets(unit.block).unwrap_or_default(), self.target_centre(params));
         let mut squares = params.table_mut::<f64>(SQUARES);
         let sums = moments::squares(unit.block, &centres, self.isa);
-        sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
-        let sums = moments::with_targets(unit.block, targets, centre, self.width, self.isa);
-        sums.iter().enumerate().for_each(|(column, sum)| squares.row_mut(column)[2] += sum);
+        own.clone().zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
+        let sums = moments::with_targets(unit.block, targets, centre, own.len(), self.isa);
+        own.zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[2] += sum);
         Ok(local.unwrap_or_default())
     }
 
-    fn step(&self, unit: &Unit, params: &mut Params, local: &mut Local, _: &mut Sums) -> Result<()> {
+    fn step(&self, unit: &Unit, params: &mut Params, local: &mut Local, sums: &mut Sums) -> Result<()> {
         if local.progress.is_done() {
             return Ok(());
         }
         if local.held.is_none() {
-            local.held = Some(self.hold(unit.block, params)?);
+            local.held = Some(self.hold(unit.block, params, self.own(unit.lane))?);
         }
         if self.solver == Solver::Proximal {
             proximal::take(self, unit, params, local);
             return Ok(());
         }
-        let Local { progress, turn, held: Some(held), .. } = local else { return Ok(()) };
+        let Local { progress, turn, columns, held: Some(held), .. } = local else { return Ok(()) };
+        if self.by_columns.is_some() {
+            return columns.take(self, unit, params, (progress, sums), held);
+        }
         if unit.lanes > 1 {
             return turn.take(self, unit, params, progress, held);
         }
@@ -459,12 +438,30 @@ impl Algorithm for Lasso {
         Ok(())
     }
 
+    fn end_clock(&self, sums: &Sums, params: &mut Params) -> Result<()> {
+        self.by_columns.into_iter().for_each(|lanes| by_columns::end_clock(lanes, sums, params));
+        Ok(())
+    }
+
     fn scheduled(&self) -> Option<&dyn dunlin::schedule::Scheduled<Local>> {
         (self.config.path == 1 && self.solver == Solver::WorkingSet).then_some(self)
     }
 
-    fn measure(&self, block: &Block, params: &Params, _: Option<&Local>, sums: &mut Sums) {
+    fn measure(&self, block: &Block, params: &Params, local: Option<&Local>, sums: &mut Sums) {
         let Some(targets) = targets(block) else { return };
+        if let (Some(lanes), Some(local)) = (self.by_columns, local) {
+            let rows = share(targets.len(), lanes, block.id as usize);
+            let intercept = params.table::<f64>(INTERCEPT).row(0)[0];
+            let squares: f64 = match local.columns.shown() {
+                Some(residual) => residual[rows.clone()].iter().map(|r| r * r).sum(),
+                None => {
+                    targets[rows.clone()].iter().map(|target| (f64::from(*target) - intercept).powi(2)).sum()
+                }
+            };
+            sums.add("squares", squares);
+            sums.add("rows", rows.len() as f64);
+            return;
+        }
         let errors = self.predictions(block, params).into_iter().zip(targets);
         sums.add("squares", errors.map(|(value, target)| (value - f64::from(*target)).powi(2)).sum());
         sums.add("rows", targets.len() as f64);

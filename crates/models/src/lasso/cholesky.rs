@@ -167,6 +167,54 @@ impl Work for Solve<'_> {
     }
 }
 
+/// A factor of the matrix and a little more on its diagonal, in double precision: for the few times that single precision is
+/// not enough. So a solution goes far along what the matrix does not hold back, where columns depend on each other, and
+/// whoever takes it stops where it should.
+pub(super) struct Plain {
+    size: usize,
+    /// (size, size), the lower half.
+    values: Vec<f64>,
+}
+
+/// What is added, as a share of the diagonal: far above rounding, so that no pivot is made of it, and far below what is
+/// told apart.
+const RIDGE: f64 = 1e-11;
+
+impl Plain {
+    /// As [`Cholesky::new`].
+    pub(super) fn new(size: usize, mut row: impl FnMut(usize, &mut [f64])) -> Plain {
+        let mut values = vec![0.0; size * size];
+        values.chunks_exact_mut(size.max(1)).enumerate().for_each(|(at, values)| row(at, values));
+        let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        for at in 0..size {
+            let (above, own) = values.split_at_mut(at * size);
+            let own = &mut own[..=at];
+            for column in 0..at {
+                let other = &above[column * size..][..=column];
+                own[column] = (own[column] - inner(&own[..column], other)) / other[column];
+            }
+            let (before, diagonal) = (inner(&own[..at], &own[..at]), own[at]);
+            let ridge = (RIDGE * diagonal).max(f64::MIN_POSITIVE);
+            own[at] = (diagonal + ridge - before).max(0.1 * ridge).sqrt();
+        }
+        Plain { size, values }
+    }
+
+    /// As [`Cholesky::solve`].
+    pub(super) fn solve(&self, vector: &mut [f64]) {
+        let row = |at: usize| &self.values[at * self.size..][..=at];
+        for at in 0..self.size {
+            let before: f64 = row(at).iter().zip(&vector[..at]).map(|(a, b)| a * b).sum();
+            vector[at] = (vector[at] - before) / row(at)[at];
+        }
+        for at in (0..self.size).rev() {
+            vector[at] /= row(at)[at];
+            let value = vector[at];
+            vector[..at].iter_mut().zip(row(at)).for_each(|(other, factor)| *other -= value * factor);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! The rows of a block as columns, centred and scaled: dense ones explicitly, sparse ones by a correction, so that
 //! their zeros stay unstored.
 
-use super::kernel::{Matrix, VECTOR, Vector, add, pairs, products};
+use super::kernel::{Matrix, VECTOR, Vector, add, exact_pairs, pairs, products};
 use super::problem::Scale;
 use crate::softmax::kernel::{Work, dispatch};
 use dunlin::data::{Block, Contents};
@@ -126,11 +126,22 @@ impl Columns {
         Residual::new(left)
     }
 
-    /// Gives `out(i, j, x̃_iᵀ x̃_j)` for all i of `which` and j from `first` on, where i ≤ j.
-    pub(super) fn pairs(&self, which: &[u32], first: usize, mut out: impl FnMut(usize, usize, f64)) {
+    /// Gives `out(i, j, x̃_iᵀ x̃_j)` for all i of `which` and j from `first` on, where i ≤ j; sums are in double precision if
+    /// they are to be `exact`.
+    pub(super) fn pairs(
+        &self,
+        which: &[u32],
+        first: usize,
+        exact: bool,
+        mut out: impl FnMut(usize, usize, f64),
+    ) {
         match &self.layout {
             Layout::Dense { stride, values } => {
-                pairs(self.isa, Matrix { values, stride: *stride }, which, first, out);
+                let matrix = Matrix { values, stride: *stride };
+                match exact {
+                    true => exact_pairs(self.isa, matrix, which, first, out),
+                    false => pairs(self.isa, matrix, which, first, out),
+                }
             }
             Layout::Sparse { offsets, places, values, shifts, sums } => {
                 let entries = |column: u32| {

@@ -19,34 +19,56 @@ pub(super) struct Held {
     pub(super) all: Vec<u32>,
     /// Zero and unit of every column.
     pub(super) scales: Vec<Scale>,
+    /// ‖x̃‖ / √n of every column, over the rows of all lanes.
+    pub(super) lengths: Vec<f64>,
 }
 
 impl Held {
-    /// x̃ᵀ r of all columns of `block`, whose columns these are, at the coefficients of `small`, and the sums of the residual r.
+    /// x̃ᵀ r of the columns `which` of `block`, whose columns these are, at the coefficients of `small`, and the sums of the
+    /// residual r. For other columns without a coefficient it is 0.
     ///
     /// The residual, the correlations of columns with a coefficient and the greatest ones, on which the duality gap hangs, are of
     /// the block's own values in double precision: the columns held are rounded once they are centred and scaled, and a gap
     /// of their own would be that of another problem.
-    pub(super) fn correlations(&self, block: &Block, small: &Small) -> (Vec<f64>, Point) {
+    pub(super) fn correlations(&self, block: &Block, small: &Small, which: &[u32]) -> (Vec<f64>, Point) {
         let residual = Residual::new(self.residual(block, small));
+        let used = small.iter().filter(|(_, weight)| *weight != 0.0).map(|(column, _)| column);
+        let correlations = self.correlations_with(block, &residual, which, used);
+        (correlations, self.point(&residual.exact))
+    }
+
+    /// ‖r‖² and yᵀ r of a residual r.
+    pub(super) fn point(&self, residual: &[f64]) -> Point {
+        let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let (square, with_target) = (inner(residual, residual), inner(&self.target, residual));
+        Point { rows: self.target.len() as f64, square, with_target, ..Point::default() }
+    }
+
+    /// x̃ᵀ r of the columns `which`; exact for the greatest and those that are `used`, 0 for columns that are neither.
+    pub(super) fn correlations_with(
+        &self,
+        block: &Block,
+        residual: &Residual,
+        which: &[u32],
+        used: impl Iterator<Item = u32>,
+    ) -> Vec<f64> {
         let mut correlations = vec![0.0; self.all.len()];
-        self.columns.products(&self.all, &residual, &mut correlations);
+        if which.len() == self.all.len() {
+            self.columns.products(which, residual, &mut correlations);
+        } else {
+            let mut products = vec![0.0; which.len()];
+            self.columns.products(which, residual, &mut products);
+            which.iter().zip(products).for_each(|(at, product)| correlations[*at as usize] = product);
+        }
         let most = correlations.iter().fold(0.0f64, |most, c| most.max(c.abs()));
         let mut near: Vec<u32> =
-            self.all.iter().copied().filter(|at| correlations[*at as usize].abs() >= NEAR * most).collect();
-        near.extend(small.iter().filter(|(_, weight)| *weight != 0.0).map(|(column, _)| column));
+            which.iter().copied().filter(|at| correlations[*at as usize].abs() >= NEAR * most).collect();
+        near.extend(used);
         near.sort_unstable();
         near.dedup();
         let exact = self.products(block, &near, &residual.exact);
         near.iter().zip(exact).for_each(|(column, exact)| correlations[*column as usize] = exact);
-        let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let point = Point {
-            rows: self.target.len() as f64,
-            square: inner(&residual.exact, &residual.exact),
-            with_target: inner(&self.target, &residual.exact),
-            ..Point::default()
-        };
-        (correlations, point)
+        correlations
     }
 
     /// `target` − Σ w (x − centre) factor, from the block's values.
@@ -132,6 +154,19 @@ pub(super) fn each_value(block: &Block, mut each: impl FnMut(usize, usize, f64))
         }
         _ => {}
     }
+}
+
+/// The values of the columns `which` over all rows of `block`, as in the data.
+pub(super) fn gather(block: &Block, which: &[u32], width: usize) -> Vec<Vec<f32>> {
+    let mut place = vec![usize::MAX; width];
+    which.iter().enumerate().for_each(|(at, column)| place[*column as usize] = at);
+    let mut found = vec![vec![0.0f32; block.rows()]; which.len()];
+    each_value(block, |row, column, value| {
+        if let Some(values) = found.get_mut(place[column]) {
+            values[row] = value as f32;
+        }
+    });
+    found
 }
 
 /// Refuses blocks without targets, columns that the shape does not know, and what is no finite number.

@@ -38,7 +38,14 @@ fn tile(left: [&[f32]; 4], right: [&[f32]; 4]) -> [[f32; 4]; 4] {
             }
         }
     }
-    parts.map(|row| row.map(|part| total(&part)))
+    // Not by `map`, which is a call where it is not inlined, without the instructions of the level.
+    let mut sums = [[0.0f32; 4]; 4];
+    for i in 0..4 {
+        for j in 0..4 {
+            sums[i][j] = total(&parts[i][j]);
+        }
+    }
+    sums
 }
 
 /// The products of eight columns with a vector, all of one length, a multiple of [`VECTOR`].
@@ -186,8 +193,36 @@ pub(super) fn add(isa: Isa, to: &mut [f64], factor: f64, by: &[f32]) {
 
 /// to[k] += factor x by[k].
 #[inline(always)]
-pub(super) fn plus(to: &mut [f64], factor: f64, by: &[f32]) {
-    to.iter_mut().zip(by).for_each(|(to, by)| *to = factor.mul_add(f64::from(*by), *to));
+pub(super) fn plus<T: Copy + Into<f64>>(to: &mut [f64], factor: f64, by: &[T]) {
+    to.iter_mut().zip(by).for_each(|(to, by)| *to = factor.mul_add((*by).into(), *to));
+}
+
+/// As [`pairs`], each product in double precision throughout.
+pub(super) fn exact_pairs(
+    isa: Isa,
+    matrix: Matrix,
+    which: &[u32],
+    first: usize,
+    mut out: impl FnMut(usize, usize, f64),
+) {
+    struct Row<'a>(Matrix<'a>, &'a [u32], &'a mut [f64]);
+    impl Work for Row<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run(self) {
+            let Row(matrix, which, out) = self;
+            let Some(last) = which.last() else { return };
+            let wide: Vec<f64> = matrix.column(*last).iter().map(|value| f64::from(*value)).collect();
+            for (column, out) in which.iter().zip(out) {
+                *out = mixed(&wide, matrix.column(*column));
+            }
+        }
+    }
+    let mut products = vec![0.0; which.len()];
+    for j in first..which.len() {
+        dispatch(isa, Row(matrix, &which[..=j], &mut products));
+        products[..=j].iter().enumerate().for_each(|(i, product)| out(i, j, *product));
+    }
 }
 
 /// Σ a[k] b[k], in eight accumulators.

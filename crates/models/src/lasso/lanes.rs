@@ -7,7 +7,7 @@
 
 use super::input::Held;
 use super::problem::{Penalty, Point};
-use super::single::{Progress, Round};
+use super::single::{Progress, Round, greatest};
 use super::{CORRELATIONS, Lasso, PRODUCTS, RESIDUAL, STATE};
 use dunlin::{Params, Result, Unit};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ impl Turn {
     /// Takes the products of the new columns, and solves the small problem.
     fn solve(&mut self, model: &Lasso, unit: &Unit, params: &mut Params, progress: &mut Progress) {
         let Some((lambda, new)) = self.asked.take() else { return };
-        let first = progress.small.len() - new;
+        let first = progress.small.known;
         let table = params.table::<f64>(PRODUCTS);
         for row in 0..new {
             for i in 0..=first + row {
@@ -69,12 +69,18 @@ impl Turn {
             let mut table = params.table_mut::<f64>(PRODUCTS);
             (0..new).for_each(|row| table.row_mut(row).fill(0.0));
         }
+        progress.small.known += new;
+        if progress.small.known < progress.small.len() {
+            return; // of a matrix that is summed anew, so many columns a round
+        }
         let penalty = Penalty::new(lambda, model.config.l1_ratio);
-        progress.improve(model.isa, penalty, &self.correlations, new > 0);
+        let columns = progress.small.columns.iter();
+        let own = columns.map(|column| self.correlations[*column as usize]).collect();
+        progress.improve(model.isa, penalty, own, new > 0);
     }
 
     fn sum_up(&self, unit: &Unit, params: &mut Params, progress: &Progress, held: &Held) {
-        let (correlations, point) = held.correlations(unit.block, &progress.small);
+        let (correlations, point) = held.correlations(unit.block, &progress.small, &held.all);
         let mut table = params.table_mut::<f64>(CORRELATIONS);
         table.flat_mut().iter_mut().zip(&correlations).for_each(|(sum, own)| *sum += own);
         let mut state = params.table_mut::<f64>(STATE);
@@ -97,10 +103,11 @@ impl Turn {
         let (square, with_target) = (state[RESIDUAL], state[RESIDUAL + 1]);
         let point = Point { rows, square, with_target, ..Point::default() };
         if progress.lambdas.is_empty() {
-            progress.start(&model.config, &correlations);
+            progress.start(&model.config, greatest(&correlations));
         }
-        let (mut round, mut found) = (Round { correlations, point }, Vec::new());
-        let open = progress.judge(&model.config, &mut round, |at, solved| found.push((at, solved)));
+        let mut found = Vec::new();
+        let mut round = Round::new(correlations, &progress.small, model.config.l1_ratio < 1.0, point);
+        let open = progress.judge(&model.config, &mut round, &[], |at, solved| found.push((at, solved)));
         self.correlations = round.correlations;
         if unit.lane == 0 {
             model.write(params, progress, &found);
@@ -109,14 +116,19 @@ impl Turn {
         }
         let Some((penalty, mut missing)) = open else { return Ok(()) };
         let (most_new, most) = sizes(model.width);
+        if progress.small.known < progress.small.len() {
+            missing.clear();
+        }
         missing.truncate(most_new);
         progress.make_room(&mut missing, most)?;
-        let first = progress.small.len();
+        let first = progress.small.known;
         progress.small.extend(&missing);
-        let columns = progress.small.columns.clone();
+        let end = progress.small.len().min(first + most_new);
+        let columns = progress.small.columns[..end].to_vec();
         let mut table = params.table_mut::<f64>(PRODUCTS);
-        held.columns.pairs(&columns, first, |i, j, product| table.row_mut(j - first)[i] += product);
-        self.asked = Some((penalty.l1 / model.config.l1_ratio, missing.len()));
+        let exact = progress.small.is_exact();
+        held.columns.pairs(&columns, first, exact, |i, j, product| table.row_mut(j - first)[i] += product);
+        self.asked = Some((penalty.l1 / model.config.l1_ratio, end - first));
         Ok(())
     }
 }

@@ -89,8 +89,11 @@ impl Point {
     }
 }
 
-/// (primal − dual) / primal, at least 0; 0 where the primal is 0.
+/// (primal − dual) / primal, at least 0; 0 where the primal is 0, 1 where one of them is no number.
 pub fn relative_gap(primal: f64, dual: f64) -> f64 {
+    if primal.is_nan() || dual.is_nan() {
+        return 1.0;
+    }
     if primal > 0.0 { ((primal - dual) / primal).max(0.0) } else { 0.0 }
 }
 

@@ -109,7 +109,7 @@ impl Scheduled<Local> for Lasso {
     }
 
     fn prepare(&self, block: &Block, params: &Params, local: &mut Local) -> Result<()> {
-        let held = self.hold(block, params)?;
+        let held = self.hold(block, params, 0..self.width)?;
         if local.residual.stored.is_empty() {
             let sum = held.target.iter().sum();
             local.residual = Residual { stored: held.target.clone(), shift: 0.0, sum };

@@ -4,7 +4,7 @@
 use super::input::Held;
 use super::problem::{Penalty, Point, lambdas};
 use super::small::Small;
-use super::{Config, Solved};
+use super::{Config, Screening, Solved};
 use dunlin::data::Block;
 use dunlin::isa::Isa;
 use dunlin::{Error, Result};
@@ -22,6 +22,8 @@ const FINEST: f64 = 1e-7;
 const COARSE: f64 = 0.02;
 /// Rounds of sweeps and a Newton step on a small problem, while columns are missing and when none is.
 const ROUNDS: [usize; 2] = [2, 100];
+/// A fine solution that leaves more than this share of the gap calls for double precision.
+const LEAST_GAIN: f64 = 0.3;
 /// Steps from the λ that zeroes everything to the first λ.
 const WARM: usize = 9;
 /// Columns whose Gram matrix fits in a GiB.
@@ -39,12 +41,51 @@ pub(super) struct Progress {
     warm: Vec<f64>,
     /// How fine the small problem must be solved, in units of l1.
     fineness: f64,
+    /// The gap before the small problem was last solved finely; none if it was not since.
+    before: Option<f64>,
+    /// The gap at the current coefficients.
+    gap: f64,
+    /// Columns that may have a coefficient in the optimum of this λ; none for all.
+    pub(super) kept: Option<Vec<u32>>,
+    /// True if the λ before has just been solved.
+    is_new: bool,
 }
 
 /// What a round at the current coefficients found.
 pub(super) struct Round {
+    /// c of the columns from `first` on that are at hand.
     pub(super) correlations: Vec<f64>,
+    pub(super) first: usize,
+    /// c of the working set.
+    pub(super) set: Vec<f64>,
+    /// max |c| over all columns; those of the working set may be left out.
+    pub(super) most: f64,
     pub(super) point: Point,
+}
+
+impl Round {
+    /// Of all columns at once.
+    pub(super) fn new(correlations: Vec<f64>, small: &Small, l2: bool, point: Point) -> Round {
+        let set: Vec<f64> = small.columns.iter().map(|column| correlations[*column as usize]).collect();
+        let mut round = Round { correlations, first: 0, set, most: 0.0, point };
+        round.most = if l2 { round.beyond(small) } else { greatest(&round.correlations) };
+        round
+    }
+
+    /// max |c| of the columns at hand that are not in the working set.
+    pub(super) fn beyond(&self, small: &Small) -> f64 {
+        let mut others = self.correlations.clone();
+        for column in &small.columns {
+            let own = (*column as usize).checked_sub(self.first).and_then(|at| others.get_mut(at));
+            own.into_iter().for_each(|other| *other = 0.0);
+        }
+        greatest(&others)
+    }
+}
+
+/// max |c|.
+pub(super) fn greatest(correlations: &[f64]) -> f64 {
+    correlations.iter().fold(0.0f64, |most, c| most.max(c.abs()))
 }
 
 impl Progress {
@@ -52,9 +93,9 @@ impl Progress {
         !self.lambdas.is_empty() && self.solved == self.lambdas.len()
     }
 
-    /// λs from the correlations at zero coefficients, and the first fineness.
-    pub(super) fn start(&mut self, config: &Config, correlations: &[f64]) {
-        let most = correlations.iter().fold(0.0f64, |most, c| most.max(c.abs())) / config.l1_ratio;
+    /// λs from the greatest correlation at zero coefficients, and the first fineness.
+    pub(super) fn start(&mut self, config: &Config, greatest: f64) {
+        let most = greatest / config.l1_ratio;
         let last = config.lambda.unwrap_or(config.lambda_fraction * most);
         self.lambdas = lambdas(most, last, config.path);
         self.warm = lambdas(most, self.lambdas[0], WARM);
@@ -66,62 +107,108 @@ impl Progress {
     fn next(&mut self, config: &Config) {
         self.solved += 1;
         self.fineness = 0.5 * config.tolerance;
+        self.before = None;
+        self.is_new = true;
     }
 
     /// Judges the current coefficients; λs that they solve are handed to `solved`. Gives the penalty that is still to
-    /// be solved, and the columns that the working set lacks.
+    /// be solved, and the columns that the working set lacks; none if all is done, or if the round lacks columns that
+    /// the next λ may want. With the `lengths` of all columns it may screen some out.
     pub(super) fn judge(
         &mut self,
         config: &Config,
         round: &mut Round,
+        lengths: &[f64],
         mut solved: impl FnMut(usize, Solved),
     ) -> Option<(Penalty, Vec<u32>)> {
-        let mut last = None;
         while self.solved < self.lambdas.len() {
             let lambda = self.lambdas[self.solved];
             let penalty = Penalty::new(lambda, config.l1_ratio);
             self.complete(penalty, round);
             let gap = round.point.relative_gap(penalty);
+            self.doubt(config, gap);
             let stuck = self.fineness < FINEST * config.tolerance;
             let found = Solved { lambda, nonzeros: self.small.nonzeros(), point: round.point, gap };
             solved(self.solved, found);
-            if gap > config.tolerance && !self.warm.is_empty() {
-                let on_the_way = Penalty::new(self.warm.remove(0), config.l1_ratio);
-                let missing = self.missing(on_the_way, None, &round.correlations);
-                return Some((on_the_way, missing));
-            }
             if gap > config.tolerance && !stuck {
-                return Some((penalty, self.missing(penalty, last, &round.correlations)));
+                self.screen(penalty, round, lengths);
+                if !self.warm.is_empty() {
+                    let on_the_way = Penalty::new(self.warm.remove(0), config.l1_ratio);
+                    return Some((on_the_way, self.missing(on_the_way, None, round)));
+                }
+                let before = (self.is_new && self.solved > 0).then(|| self.lambdas[self.solved - 1]);
+                let before = before.map(|lambda| Penalty::new(lambda, config.l1_ratio));
+                self.is_new = false;
+                return Some((penalty, self.missing(penalty, before, round)));
             }
-            last = Some(penalty);
             self.next(config);
+            if self.solved < self.lambdas.len() && self.kept.take().is_some() {
+                return None;
+            }
         }
         None
+    }
+
+    /// Leaves columns out that have no coefficient in the optimum, counted from the first at hand: the dual optimum u* lies within √(2 n gap) of the point u
+    /// that the gap was taken at, so |x̃ᵀ u*| / n < l1 wherever |x̃ᵀ u| / n + √(2 gap) ‖x̃‖ / √n is (the gap-safe sphere: Ndiaye,
+    /// Fercoq, Gramfort and Salmon 2017; of the elastic net with the columns of the Lasso that it is).
+    fn screen(&mut self, penalty: Penalty, round: &Round, lengths: &[f64]) {
+        let point = &round.point;
+        let radius = (2.0 * (point.primal() - point.dual(penalty)).max(0.0)).sqrt();
+        if lengths.is_empty() || radius >= penalty.l1 {
+            return;
+        }
+        // Correlations that are far from the greatest are rounded.
+        let (scale, most) = (penalty.l1 / penalty.l1.max(point.greatest), penalty.l1 * (1.0 - 1e-4));
+        let reaches = |column: usize, length: f64| {
+            scale * round.correlations[column].abs() + radius * (length * length + penalty.l2).sqrt() >= most
+        };
+        let mut may: Vec<bool> =
+            lengths.iter().enumerate().map(|(column, length)| reaches(column, *length)).collect();
+        for (column, _) in self.small.iter().filter(|(_, weight)| *weight != 0.0) {
+            let own = (column as usize).checked_sub(round.first).and_then(|at| may.get_mut(at));
+            own.into_iter().for_each(|may| *may = true);
+        }
+        let all = 0..lengths.len() as u32;
+        self.kept = Some(match self.kept.take() {
+            Some(kept) => kept.into_iter().filter(|column| may[*column as usize]).collect(),
+            None => all.filter(|column| may[*column as usize]).collect(),
+        });
+    }
+
+    /// A gap that a fine solution of the small problem hardly made smaller: its matrix is not fine enough.
+    fn doubt(&mut self, config: &Config, gap: f64) {
+        let is_slow = self.before.is_some_and(|before| gap > LEAST_GAIN * before);
+        if is_slow && gap > config.tolerance && !self.small.is_exact() {
+            self.small.make_exact();
+            self.fineness = 0.5 * config.tolerance;
+        }
+        self.gap = gap;
+        self.before = None;
     }
 
     /// Fills in what depends on the penalty.
     fn complete(&self, penalty: Penalty, round: &mut Round) {
         let (square, cost) = self.small.norms(penalty);
         (round.point.weights_square, round.point.penalty) = (square, cost);
-        let all = round.correlations.iter().fold(0.0f64, |most, c| most.max(c.abs()));
-        round.point.greatest = if penalty.l2 == 0.0 {
-            all
-        } else {
-            let mut shifted = round.correlations.clone();
-            self.small.iter().for_each(|(column, weight)| shifted[column as usize] -= penalty.l2 * weight);
-            shifted.iter().fold(0.0f64, |most, c| most.max(c.abs()))
-        };
+        let shifted = |(c, weight): (&f64, &f64)| (c - penalty.l2 * weight).abs();
+        let set = round.set.iter().zip(&self.small.weights).map(shifted);
+        round.point.greatest = set.fold(round.most, f64::max);
     }
 
     /// Columns whose correlation is too great for a coefficient of zero, the greatest first; of a new λ also those that
     /// the strong rule expects (Tibshirani et al. 2012: |c| ≥ 2 λ − the λ before).
-    fn missing(&self, penalty: Penalty, last: Option<Penalty>, correlations: &[f64]) -> Vec<u32> {
+    fn missing(&self, penalty: Penalty, last: Option<Penalty>, round: &Round) -> Vec<u32> {
         let least = last.map_or(penalty.l1, |last| (2.0 * penalty.l1 - last.l1).max(0.5 * penalty.l1));
+        let (correlations, first) = (&round.correlations, round.first as u32);
         let mut known = vec![false; correlations.len()];
-        self.small.columns.iter().for_each(|column| known[*column as usize] = true);
-        let size = |column: u32| correlations[column as usize].abs();
-        let mut missing: Vec<u32> = (0..correlations.len() as u32)
-            .filter(|column| size(*column) > least && !known[*column as usize])
+        for column in &self.small.columns {
+            let own = column.checked_sub(first).and_then(|at| known.get_mut(at as usize));
+            own.into_iter().for_each(|known| *known = true);
+        }
+        let size = |column: u32| correlations[(column - first) as usize].abs();
+        let mut missing: Vec<u32> = (first..first + correlations.len() as u32)
+            .filter(|column| size(*column) > least && !known[(*column - first) as usize])
             .collect();
         let room = LEAST_NEW.max((SHARE_NEW * self.small.nonzeros() as f64) as usize);
         let order = |a: &u32, b: &u32| size(*b).total_cmp(&size(*a)).then(a.cmp(b));
@@ -131,6 +218,22 @@ impl Progress {
         }
         missing.sort_unstable_by(order);
         missing
+    }
+
+    /// Drops columns without a coefficient; there must be `most` at most.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there are more coefficients.
+    pub(super) fn shrink_to(&mut self, most: usize) -> Result<()> {
+        self.small.shrink();
+        if self.small.len() <= most { Ok(()) } else { Err(self.too_many(most)) }
+    }
+
+    fn too_many(&self, most: usize) -> Error {
+        let lambda = self.lambdas.get(self.solved).copied().unwrap_or_default();
+        Error::Usage(format!(
+            "lasso: more than {most} coefficients at lambda = {lambda:e}; give a greater lambda or lambda_fraction"
+        ))
     }
 
     /// Makes room for new columns in a working set of at most `most`; drops those without a coefficient if it must, and
@@ -144,21 +247,16 @@ impl Progress {
             missing.retain(|column| !self.small.columns.contains(column));
             let room = most - self.small.len().min(most);
             if room == 0 && !missing.is_empty() {
-                let lambda = self.lambdas.get(self.solved).copied().unwrap_or_default();
-                return Err(Error::Usage(format!(
-                    "lasso: more than {most} coefficients at lambda = {lambda:e}; give a greater lambda or lambda_fraction"
-                )));
+                return Err(self.too_many(most));
             }
             missing.truncate(room);
         }
         Ok(())
     }
 
-    /// Solves the small problem from the correlations given; finely only if no column is `missing`. Gives the work that
-    /// it took.
-    pub(super) fn improve(&mut self, isa: Isa, penalty: Penalty, correlations: &[f64], missing: bool) -> f64 {
-        let mut own: Vec<f64> =
-            self.small.columns.iter().map(|column| correlations[*column as usize]).collect();
+    /// Solves the small problem from the correlations of the working set; finely only if no column is `missing`. Gives the
+    /// work that it took.
+    pub(super) fn improve(&mut self, isa: Isa, penalty: Penalty, mut own: Vec<f64>, missing: bool) -> f64 {
         let far = own.iter().zip(&self.small.weights).map(|(c, w)| violation(*c, *w, penalty));
         let worst = far.fold(0.0, f64::max);
         let mut tolerance = self.fineness * penalty.l1;
@@ -167,6 +265,7 @@ impl Progress {
             tolerance = tolerance.max(COARSE * worst);
         } else {
             self.fineness *= 0.1;
+            self.before = Some(self.gap);
         }
         let rounds = ROUNDS[usize::from(!rough)];
         self.small.solve(isa, penalty, &mut own, (tolerance, rounds))
@@ -195,130 +294,38 @@ pub(super) fn advance(
 ) -> Result<()> {
     let (rows, width) = (held.target.len(), held.all.len());
     let (scale, mut work) = (1.0 / rows as f64, 0.0);
+    let lengths = if config.screening == Screening::GapSafe { &held.lengths[..] } else { &[] };
     loop {
-        let (mut correlations, point) = held.correlations(block, &progress.small);
+        let which = progress.kept.as_ref().unwrap_or(&held.all);
+        let (mut correlations, point) = held.correlations(block, &progress.small, which);
         correlations.iter_mut().for_each(|c| *c *= scale);
         if progress.lambdas.is_empty() {
-            progress.start(config, &correlations);
+            progress.start(config, greatest(&correlations));
         }
-        let mut round = Round { correlations, point };
-        let Some((penalty, mut missing)) = progress.judge(config, &mut round, &mut solved) else { break };
+        let mut round = Round::new(correlations, &progress.small, config.l1_ratio < 1.0, point);
+        let Some((penalty, mut missing)) = progress.judge(config, &mut round, lengths, &mut solved) else {
+            if progress.is_done() {
+                break;
+            }
+            continue;
+        };
         if work > UNIT {
             break;
         }
         progress.make_room(&mut missing, MOST_COLUMNS)?;
-        let first = progress.small.len();
+        let (first, exact) = (progress.small.known, progress.small.is_exact());
         progress.small.extend(&missing);
         let columns = progress.small.columns.clone();
-        held.columns.pairs(&columns, first, |i, j, product| progress.small.set(i, j, product * scale));
+        held.columns.pairs(&columns, first, exact, |i, j, product| progress.small.set(i, j, product * scale));
+        progress.small.known = columns.len();
         work += (rows * width) as f64;
-        work += (rows * missing.len()) as f64 * (first as f64 + 0.5 * missing.len() as f64);
-        work += progress.improve(isa, penalty, &round.correlations, !missing.is_empty());
+        let new = (columns.len() - first) as f64;
+        work += rows as f64 * new * (first as f64 + 0.5 * new);
+        let own = columns.iter().map(|column| round.correlations[*column as usize]).collect();
+        work += progress.improve(isa, penalty, own, !missing.is_empty());
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lasso::columns::Columns;
-    use crate::lasso::problem::{Scale, relative_gap};
-    use dunlin::data::{Contents, DenseRows};
-    use dunlin::isa;
-    use dunlin::rng::stream;
-
-    /// Standardised columns whose neighbours are alike, some given twice and one constant, and targets.
-    fn held(seed: u64, rows: usize, width: usize) -> (Block, Held, Vec<Vec<f64>>) {
-        let mut rng = stream(seed, "lasso single", &[rows as u64, width as u64]);
-        let mut table = vec![vec![0.0f32; width]; rows];
-        for row in &mut table {
-            for at in 1..width {
-                let before = if at == 1 { 0.0 } else { row[at - 1] };
-                row[at] = 0.7 * before + rng.normal() as f32;
-            }
-            (row[0], row[width / 2], row[width - 1]) = (3.0, row[3], -row[4]);
-        }
-        let signal = |row: &Vec<f32>| (0..20).map(|at| f64::from(row[7 * at + 1])).sum::<f64>();
-        let target: Vec<f64> = table.iter().map(|row| signal(row) + 2.0 * rng.normal()).collect();
-        let scales: Vec<Scale> = (0..width)
-            .map(|at| {
-                let values: Vec<f64> = table.iter().map(|row| f64::from(row[at])).collect();
-                let (sum, count) = (values.iter().sum::<f64>(), rows as f64);
-                let squares = values.iter().map(|value| (value - sum / count).powi(2)).sum();
-                Scale::new(rows, sum, squares, true, true)
-            })
-            .collect();
-        let scaled =
-            |(row, at): (&Vec<f32>, usize)| (f64::from(row[at]) - scales[at].centre) * scales[at].factor;
-        let exact = (0..width).map(|at| table.iter().map(|row| scaled((row, at))).collect()).collect();
-        let mean = target.iter().sum::<f64>() / rows as f64;
-        let contents = Contents::Dense(DenseRows {
-            width,
-            values: table.concat(),
-            classes: vec![0; rows],
-            targets: target.iter().map(|target| *target as f32).collect(),
-        });
-        let block = Block { id: 0, first_row: 0, end_row: rows, contents };
-        let columns = Columns::new(&block, &scales, isa::level()).expect("rows of features");
-        let target = target.iter().map(|target| target - mean).collect();
-        let held = Held { columns, target, all: (0..width as u32).collect(), scales };
-        (block, held, exact)
-    }
-
-    /// (P − D) / P in double precision from the columns themselves, and the greatest violation in units of l1.
-    fn judged(held: &Held, columns: &[Vec<f64>], small: &Small, penalty: Penalty) -> (f64, f64) {
-        let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let (rows, mut residual) = (held.target.len() as f64, held.target.clone());
-        let mut weights = vec![0.0; columns.len()];
-        for (column, weight) in small.iter() {
-            weights[column as usize] = weight;
-            residual.iter_mut().zip(&columns[column as usize]).for_each(|(r, x)| *r -= weight * x);
-        }
-        let correlations: Vec<f64> = columns.iter().map(|column| inner(column, &residual) / rows).collect();
-        let pulls = correlations.iter().zip(&weights).map(|(c, w)| (c - penalty.l2 * w).abs());
-        let scale = penalty.l1 / pulls.fold(penalty.l1, f64::max);
-        let square = inner(&residual, &residual);
-        let primal = square / (2.0 * rows) + weights.iter().map(|w| penalty.of(*w)).sum::<f64>();
-        let long = square + rows * penalty.l2 * inner(&weights, &weights);
-        let dual = (2.0 * scale * inner(&held.target, &residual) - scale * scale * long) / (2.0 * rows);
-        let far = correlations.iter().zip(&weights).map(|(c, w)| violation(*c, *w, penalty));
-        (relative_gap(primal, dual), far.fold(0.0, f64::max) / penalty.l1)
-    }
-
-    /// Many more columns than rows, some given twice.
-    #[test]
-    fn the_gap_told_is_that_of_double_precision() {
-        for (rows, width, fraction, l1_ratio, path) in [
-            (40, 600, 0.1, 1.0, 1),
-            (150, 400, 0.03, 1.0, 1),
-            (40, 600, 0.03, 0.8, 1),
-            (70, 300, 0.05, 1.0, 9),
-            (150, 400, 0.01, 1.0, 1),
-        ] {
-            for seed in 0..4 {
-                let (block, held, columns) = held(seed, rows, width);
-                let config = Config {
-                    lambda_fraction: fraction,
-                    l1_ratio,
-                    path,
-                    standardise: true,
-                    ..Config::default()
-                };
-                let (mut progress, mut last, mut units) = (Progress::default(), None, 0);
-                while !progress.is_done() {
-                    let keep = |_: usize, solved: Solved| last = Some(solved);
-                    advance(&config, isa::level(), &block, &held, &mut progress, keep).expect("solved");
-                    units += 1;
-                    assert!(units < 50);
-                }
-                let last = last.expect("a solution");
-                let penalty = Penalty::new(last.lambda, l1_ratio);
-                let (gap, violation) = judged(&held, &columns, &progress.small, penalty);
-                let what = format!("{rows} x {width}, {fraction}, {l1_ratio}, {path}, seed {seed}");
-                assert!(last.gap <= 1e-6, "{what}: gap {:e}", last.gap);
-                assert!((gap - last.gap).abs() <= 1e-10, "{what}: told {:e}, is {gap:e}", last.gap);
-                assert!(violation < 0.02, "{what}: violation {violation:e}");
-            }
-        }
-    }
-}
+mod tests;

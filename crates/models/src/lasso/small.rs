@@ -5,8 +5,12 @@
 //! way to its end is searched for the least objective, with those that come to zero left there. The matrix is in single
 //! precision: the caller sees to exactness by giving the true correlations at the start, so that errors are relative to
 //! what moves.
+//!
+//! At a small λ that is not enough: with nearly as many coefficients as rows the matrix has eigenvalues below its own
+//! rounding, a step along such a direction is as wrong as it is long, and what one round mends the next one spoils.
+//! Then the caller asks for double precision ([`Small::make_exact`]) and gives all products again.
 
-use super::cholesky::Cholesky;
+use super::cholesky::{Cholesky, Plain};
 use super::kernel::{VECTOR, plus};
 use super::problem::Penalty;
 use crate::softmax::kernel::{Work, dispatch};
@@ -18,6 +22,84 @@ const SWEEPS: usize = 4;
 /// Solutions of one factorisation that refine each other.
 const REFINEMENTS: usize = 4;
 
+/// Solves a matrix that is factored, in place.
+type Solve = Box<dyn Fn(&mut [f64])>;
+
+/// A number of the Gram matrix.
+trait Real: Copy + Into<f64> {
+    /// Factors the symmetric matrix whose lower half `row(i, values)` fills in; gives what solves it.
+    fn factor(isa: Isa, size: usize, row: impl FnMut(usize, &mut [Self])) -> Solve;
+
+    /// The nearest one.
+    fn near(value: f64) -> Self;
+}
+
+impl Real for f32 {
+    fn factor(isa: Isa, size: usize, row: impl FnMut(usize, &mut [f32])) -> Solve {
+        let factor = Cholesky::new(isa, size, row);
+        Box::new(move |vector| factor.solve(vector))
+    }
+
+    fn near(value: f64) -> f32 {
+        value as f32
+    }
+}
+
+impl Real for f64 {
+    fn factor(_: Isa, size: usize, row: impl FnMut(usize, &mut [f64])) -> Solve {
+        let factor = Plain::new(size, row);
+        Box::new(move |vector| factor.solve(vector))
+    }
+
+    fn near(value: f64) -> f64 {
+        value
+    }
+}
+
+/// x̃_iᵀ x̃_j / n, rows `stride` apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Gram {
+    Single(Vec<f32>),
+    Double(Vec<f64>),
+}
+
+impl Default for Gram {
+    fn default() -> Gram {
+        Gram::Single(Vec::new())
+    }
+}
+
+/// Calls `$body` with `$values` the numbers of a matrix, whatever they are.
+macro_rules! with_numbers {
+    ($gram:expr, $values:ident => $body:expr) => {
+        match $gram {
+            Gram::Single($values) => $body,
+            Gram::Double($values) => $body,
+        }
+    };
+}
+
+/// `gram` of `old` columns, its rows `from` apart, with room for `size` and rows `to` apart.
+fn widened<T: Real>(gram: &[T], old: usize, from: usize, to: usize, size: usize) -> Vec<T> {
+    let mut wide = Vec::with_capacity(to * size);
+    for row in 0..old {
+        wide.extend_from_slice(&gram[row * from..][..old]);
+        wide.resize((row + 1) * to, T::near(0.0));
+    }
+    wide
+}
+
+/// Leaves the rows and columns `kept`, at the front.
+fn narrow<T: Real>(gram: &mut Vec<T>, stride: usize, kept: &[usize]) {
+    for (to, from) in kept.iter().enumerate() {
+        for (place, column) in kept.iter().enumerate() {
+            gram[to * stride + place] = gram[from * stride + column];
+        }
+        gram[to * stride + kept.len()..(to + 1) * stride].fill(T::near(0.0));
+    }
+    gram.truncate(kept.len() * stride);
+}
+
 /// A working set with its Gram matrix.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Small {
@@ -25,9 +107,10 @@ pub(super) struct Small {
     pub(super) columns: Vec<u32>,
     /// Their coefficients, for scaled columns.
     pub(super) weights: Vec<f64>,
-    /// x̃_iᵀ x̃_j / n, rows `stride` apart.
-    gram: Vec<f32>,
+    gram: Gram,
     stride: usize,
+    /// So many columns, the first ones, have their products in the matrix.
+    pub(super) known: usize,
 }
 
 impl Small {
@@ -57,35 +140,37 @@ impl Small {
         let size = self.len();
         self.weights.resize(size, 0.0);
         if size > self.stride {
-            let stride = size.max(2 * self.stride).next_multiple_of(VECTOR);
-            let mut gram = Vec::with_capacity(stride * size);
-            for row in 0..old {
-                gram.extend_from_slice(&self.gram[row * self.stride..][..old]);
-                gram.resize((row + 1) * stride, 0.0);
-            }
-            (self.gram, self.stride) = (gram, stride);
+            let (from, to) = (self.stride, size.max(2 * self.stride).next_multiple_of(VECTOR));
+            self.stride = to;
+            with_numbers!(&mut self.gram, gram => *gram = widened(gram, old, from, to, size));
         }
-        self.gram.resize(size * self.stride, 0.0);
+        let stride = self.stride;
+        with_numbers!(&mut self.gram, gram => gram.resize(size * stride, Real::near(0.0)));
+    }
+
+    /// True if the matrix is in double precision.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self.gram, Gram::Double(_))
+    }
+
+    /// From now on the matrix is in double precision; all products are to be given again.
+    pub(super) fn make_exact(&mut self) {
+        self.known = 0;
+        self.gram = Gram::Double(vec![0.0; self.len() * self.stride]);
     }
 
     /// Sets x̃_iᵀ x̃_j / n of the columns at i and j.
     #[inline(always)]
     pub(super) fn set(&mut self, i: usize, j: usize, value: f64) {
-        self.gram[i * self.stride + j] = value as f32;
-        self.gram[j * self.stride + i] = value as f32;
+        let (above, below) = (i * self.stride + j, j * self.stride + i);
+        with_numbers!(&mut self.gram, gram => (gram[above], gram[below]) = (Real::near(value), Real::near(value)));
     }
 
     /// Keeps only columns with a coefficient.
     pub(super) fn shrink(&mut self) {
         let kept: Vec<usize> = (0..self.len()).filter(|at| self.weights[*at] != 0.0).collect();
-        let stride = self.stride;
-        for (to, from) in kept.iter().enumerate() {
-            for (place, column) in kept.iter().enumerate() {
-                self.gram[to * stride + place] = self.gram[from * stride + column];
-            }
-            self.gram[to * stride + kept.len()..(to + 1) * stride].fill(0.0);
-        }
-        self.gram.truncate(kept.len() * stride);
+        with_numbers!(&mut self.gram, gram => narrow(gram, self.stride, &kept));
+        self.known = kept.iter().filter(|at| **at < self.known).count();
         self.columns = kept.iter().map(|at| self.columns[*at]).collect();
         self.weights = kept.iter().map(|at| self.weights[*at]).collect();
     }
@@ -101,29 +186,48 @@ impl Small {
         correlations: &mut [f64],
         (tolerance, rounds): (f64, usize),
     ) -> f64 {
+        let (stride, weights) = (self.stride, &mut self.weights[..]);
+        with_numbers!(&self.gram, gram => {
+            Solver { isa, gram: &gram[..], stride, weights, penalty }.solve(correlations, (tolerance, rounds))
+        })
+    }
+}
+
+/// The small problem while it is solved.
+struct Solver<'a, T> {
+    isa: Isa,
+    gram: &'a [T],
+    stride: usize,
+    weights: &'a mut [f64],
+    penalty: Penalty,
+}
+
+impl<T: Real> Solver<'_, T> {
+    fn solve(&mut self, correlations: &mut [f64], (tolerance, rounds): (f64, usize)) -> f64 {
         let mut work = 0.0;
         for _ in 0..rounds {
-            let (gram, stride) = (&self.gram[..], self.stride);
+            let (gram, stride, penalty) = (self.gram, self.stride, self.penalty);
             let sweeps =
-                Sweeps { gram, stride, weights: &mut self.weights, correlations, penalty, tolerance };
-            let (moves, done) = dispatch(isa, sweeps);
-            work += (moves * self.len()) as f64;
+                Sweeps { gram, stride, weights: &mut *self.weights, correlations, penalty, tolerance };
+            let (moves, done) = dispatch(self.isa, sweeps);
+            work += (moves * self.weights.len()) as f64;
             if done {
                 break;
             }
-            work += self.newton(isa, penalty, correlations, tolerance);
+            work += self.newton(correlations, tolerance);
         }
         work
     }
 
     /// Moves all non-zero coefficients to where they would be best if none changed its sign, as far as that helps.
-    fn newton(&mut self, isa: Isa, penalty: Penalty, correlations: &mut [f64], tolerance: f64) -> f64 {
-        let active: Vec<usize> = (0..self.len()).filter(|at| self.weights[*at] != 0.0).collect();
+    fn newton(&mut self, correlations: &mut [f64], tolerance: f64) -> f64 {
+        let penalty = self.penalty;
+        let active: Vec<usize> = (0..self.weights.len()).filter(|at| self.weights[*at] != 0.0).collect();
         let count = active.len();
-        let factor = Cholesky::new(isa, count, |i, row| {
+        let solve = T::factor(self.isa, count, |i, row| {
             let from = &self.gram[active[i] * self.stride..][..self.stride];
             active[..=i].iter().zip(row.iter_mut()).for_each(|(column, value)| *value = from[*column]);
-            row[i] += penalty.l2 as f32;
+            row[i] = T::near(row[i].into() + penalty.l2);
         });
         let mut work = (count * count * count) as f64 / 6.0;
         for _ in 0..REFINEMENTS {
@@ -136,9 +240,9 @@ impl Small {
                 break;
             }
             let mut direction = slopes.clone();
-            factor.solve(&mut direction);
-            work += (count * (count + self.len())) as f64;
-            if !self.search(isa, penalty, correlations, &active, &slopes, &direction) {
+            solve(&mut direction);
+            work += (count * (count + self.weights.len())) as f64;
+            if !self.search(correlations, &active, &slopes, &direction) {
                 break;
             }
         }
@@ -149,36 +253,34 @@ impl Small {
     /// True if none did.
     fn search(
         &mut self,
-        isa: Isa,
-        penalty: Penalty,
         correlations: &mut [f64],
         active: &[usize],
         slopes: &[f64],
         direction: &[f64],
     ) -> bool {
-        let mut image = self.image(isa, active, direction);
+        let mut image = self.image(active, direction);
         let stop = |(at, step): (&usize, &f64)| -self.weights[*at] / step;
         let lengths = active.iter().zip(direction).map(stop).enumerate();
         let mut stops: Vec<(f64, usize)> =
             lengths.filter(|(_, length)| *length > 0.0).map(|(place, length)| (length, place)).collect();
         stops.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let search = Search {
-            gram: &self.gram,
+            gram: self.gram,
             stride: self.stride,
-            l2: penalty.l2,
+            l2: self.penalty.l2,
             active,
             stops: &stops,
             slopes: slopes.to_vec(),
             direction: direction.to_vec(),
             image: &mut image,
         };
-        let (length, stopped) = dispatch(isa, search);
+        let (length, stopped) = dispatch(self.isa, search);
         let mut steps: Vec<f64> = direction.iter().map(|step| length * step).collect();
         stops[..stopped].iter().for_each(|(_, place)| steps[*place] = -self.weights[active[*place]]);
         if stopped == 0 {
             image.iter_mut().for_each(|moved| *moved *= length);
         } else {
-            image = self.image(isa, active, &steps);
+            image = self.image(active, &steps);
         }
         self.apply(correlations, active, &steps, &image);
         stopped == 0
@@ -192,17 +294,17 @@ impl Small {
     }
 
     /// G x for the vector x that has `steps` at `active`.
-    fn image(&self, isa: Isa, active: &[usize], steps: &[f64]) -> Vec<f64> {
-        let mut out = vec![0.0; self.len()];
-        dispatch(isa, Image { gram: &self.gram, stride: self.stride, active, steps, out: &mut out });
+    fn image(&self, active: &[usize], steps: &[f64]) -> Vec<f64> {
+        let mut out = vec![0.0; self.weights.len()];
+        dispatch(self.isa, Image { gram: self.gram, stride: self.stride, active, steps, out: &mut out });
         out
     }
 }
 
 /// The way along a direction that loses the coordinates which come to zero: how long it is to the least objective, and
 /// how many `stops` it passes.
-struct Search<'a> {
-    gram: &'a [f32],
+struct Search<'a, T> {
+    gram: &'a [T],
     stride: usize,
     l2: f64,
     active: &'a [usize],
@@ -215,7 +317,7 @@ struct Search<'a> {
     image: &'a mut [f64],
 }
 
-impl Work for Search<'_> {
+impl<T: Real> Work for Search<'_, T> {
     type Out = (f64, usize);
 
     #[inline(always)]
@@ -250,15 +352,15 @@ impl Work for Search<'_> {
     }
 }
 
-struct Image<'a> {
-    gram: &'a [f32],
+struct Image<'a, T> {
+    gram: &'a [T],
     stride: usize,
     active: &'a [usize],
     steps: &'a [f64],
     out: &'a mut [f64],
 }
 
-impl Work for Image<'_> {
+impl<T: Real> Work for Image<'_, T> {
     type Out = ();
 
     #[inline(always)]
@@ -270,8 +372,8 @@ impl Work for Image<'_> {
 }
 
 /// A few sweeps over all coordinates; gives the number of moves, and whether the last sweep moved none far.
-struct Sweeps<'a> {
-    gram: &'a [f32],
+struct Sweeps<'a, T> {
+    gram: &'a [T],
     stride: usize,
     weights: &'a mut [f64],
     correlations: &'a mut [f64],
@@ -279,7 +381,7 @@ struct Sweeps<'a> {
     tolerance: f64,
 }
 
-impl Work for Sweeps<'_> {
+impl<T: Real> Work for Sweeps<'_, T> {
     type Out = (usize, bool);
 
     #[inline(always)]
@@ -289,7 +391,7 @@ impl Work for Sweeps<'_> {
             let mut worst = 0.0f64;
             for at in 0..size {
                 let row = &self.gram[at * self.stride..][..size];
-                let (old, square) = (self.weights[at], f64::from(row[at]));
+                let (old, square) = (self.weights[at], row[at].into());
                 if old == 0.0 && self.correlations[at].abs() <= self.penalty.l1 {
                     continue;
                 }

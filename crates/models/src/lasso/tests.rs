@@ -227,8 +227,11 @@ fn a_path_is_what_single_runs_give() {
 fn three_lanes_give_the_same_bits_on_any_number_of_workers() {
     let (rows, targets) = rows(90, 120, 0.5);
     for (config, dense) in [
-        (Config { lambda_fraction: 0.01, standardise: true, ..Config::default() }, true),
-        (Config { lambda_fraction: 0.05, path: 4, l1_ratio: 0.8, ..Config::default() }, false),
+        (Config { lambda_fraction: 0.01, standardise: true, cut: Cut::Rows, ..Config::default() }, true),
+        (
+            Config { lambda_fraction: 0.05, path: 4, l1_ratio: 0.8, cut: Cut::Rows, ..Config::default() },
+            false,
+        ),
     ] {
         let mut first = None;
         for workers in 1..=3 {
@@ -252,7 +255,7 @@ fn three_lanes_give_the_same_bits_on_any_number_of_workers() {
 #[test]
 fn a_run_goes_on_from_a_checkpoint_to_the_same_bits() {
     let (rows, targets) = rows(60, 100, 1.0);
-    let config = Config { lambda_fraction: 0.01, path: 5, ..Config::default() };
+    let config = Config { lambda_fraction: 0.01, path: 5, cut: Cut::Rows, ..Config::default() };
     let folder = std::env::temp_dir().join(format!("dunlin-lasso-{}", std::process::id()));
     for workers in [1, 2] {
         std::fs::create_dir_all(&folder).expect("a folder");
