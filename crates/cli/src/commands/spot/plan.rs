@@ -5,7 +5,7 @@ use crate::commands::data::out;
 use dunlin::{Error, Result};
 use dunlin_spot::account::Standing;
 use dunlin_spot::policy::{self, Decision, POLICIES, Sight};
-use dunlin_spot::profile::MAX_MACHINES;
+use dunlin_spot::profile::{MAX_MACHINES, Profile};
 use dunlin_spot::trace::Availability;
 use dunlin_spot::{Interval, Layout};
 use serde_json::json;
@@ -93,7 +93,7 @@ impl Plan {
             "{layout} -> {}  ({} machines{}, {rate:.1} samples/s undisturbed)",
             decision.layout,
             sight.known_machines(),
-            on_gpus(&profile, decision.layout)
+            on_gpus(profile, decision.layout)
         ))?;
         out(&format!("why: {}", decision.why))?;
         if !decision.forecast.is_empty() {

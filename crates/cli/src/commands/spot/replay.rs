@@ -163,7 +163,11 @@ impl Replay {
         let stay =
             if self.on_demand > 0 { format!(" · {} on demand", self.on_demand) } else { String::new() };
         let boot = if self.boot > 0.0 { format!(" · {} s to boot", self.boot) } else { String::new() };
-        let gpus = if self.setting.gpus > 1 { format!(" · {} GPUs each", self.setting.gpus) } else { String::new() };
+        let gpus = if self.setting.gpus > 1 {
+            format!(" · {} GPUs each", self.setting.gpus)
+        } else {
+            String::new()
+        };
         gpus + &stay + &boot + &self.aims.words()
     }
 
