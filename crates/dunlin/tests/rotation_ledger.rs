@@ -171,13 +171,15 @@ impl Job for LedgerJob {
         let settings: Settings =
             serde_json::from_value(run.settings.clone()).map_err(|error| body(&error))?;
         if settings.hostile && comm.rank() == 1 {
+            // No entries, that is: rows as they are.
+            const NO_ENTRIES: u8 = 0;
             // A row block or a row block of a table that nobody has, in the form of the first kind of packet.
             let message = match run.strategy {
                 StrategySpec::RotationAsync => {
                     let token = (77u32, 0u32, 0u64, vec![0u64]);
-                    Message::new(&(0u8, 0u16, vec![token], vec![0u32; 2]), Default::default())
+                    Message::new(&(0u8, 0u16, vec![token], vec![0u32; 2], NO_ENTRIES), Default::default())
                 }
-                _ => Message::new(&(0u8, 0u32, u64::MAX, 7u16), Default::default()),
+                _ => Message::new(&(0u8, 0u32, u64::MAX, 7u16, NO_ENTRIES), Default::default()),
             };
             comm.send(0, dunlin::channel::ROTATION, message)?;
         }
