@@ -3,7 +3,7 @@
 use dunlin::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Settings of [`Lasso`].
+/// Settings of [`Lasso`](super::Lasso).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {

@@ -1,4 +1,4 @@
-//! Proximal gradient ([`proximal`](crate::proximal)) for the logistic loss: bounded staleness, `l1` and `l2`.
+//! Proximal gradient ([`crate::proximal`]) for the logistic loss: bounded staleness, `l1` and `l2`.
 //!
 //! With p = σ(−y w·x) the duals of the rows and G = Σ y p x, which the shared table holds, the dual objective is a lower
 //! bound of the optimum at any p in [0, 1], so also at those of weights that the lanes saw some clocks ago. H is entropy:
