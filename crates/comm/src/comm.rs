@@ -189,6 +189,11 @@ impl Comm {
         self.link.is_simulated()
     }
 
+    /// True if all ranks are on this host: what is sent is copied, and no network is in between.
+    pub fn is_one_host(&self) -> bool {
+        self.link.is_one_host()
+    }
+
     /// True where ranks share memory and services are called in place.
     pub fn shares_memory(&self) -> bool {
         self.link.services().is_some()

@@ -68,6 +68,11 @@ pub trait Link: Send {
         None
     }
 
+    /// True if all ranks are on this host: what is sent is copied, and no network is in between.
+    fn is_one_host(&self) -> bool {
+        false
+    }
+
     /// Bytes of frames sent over connections so far; 0 where nothing is framed.
     fn bytes_sent(&self) -> u64 {
         0

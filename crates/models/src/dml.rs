@@ -18,6 +18,7 @@
 //! 1 on average; centring is not needed, as it cancels. Lanes take whole steps on their own pairs, so their
 //! updates are averaged: a sum would multiply the step by the number of lanes.
 
+mod details;
 mod kernel;
 mod pairs;
 #[cfg(test)]
@@ -322,7 +323,7 @@ impl Algorithm for Dml {
     const ABOUT: &'static str = "distance metric learning from similar and dissimilar pairs";
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = ANY_TABLE_STRATEGY;
-    const DETAILS: &'static dunlin::details::Details = &crate::details::DML;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Pairs;
 

@@ -15,6 +15,7 @@
 //! method: gradient steps on f(W, b) = Σ_i Σ_k exp(w_k·x_i + b_i) − b_i − w_{y_i}·x_i, with b_i = −ln Σ_k exp(w_k·x_i)
 //! exact once a lap, from sums that were taken as blocks came by.
 
+mod details;
 mod dual;
 mod local;
 mod reserve;
@@ -262,7 +263,7 @@ impl Algorithm for DsSoftmax {
     const MEASURES_BY_LAP: bool = true;
     const DIVERGED_ADVICE: &'static str =
         "scale the features down, or lower `c` (`rate` for solver=stochastic)";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::DS_SOFTMAX;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Local;
 

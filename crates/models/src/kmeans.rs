@@ -14,6 +14,7 @@
 //! rows (exact only) takes no more; in the next clock every lane names its row that is farthest from its centre, and
 //! in the clock after that the farthest of these become the empty clusters, one row each.
 
+mod details;
 mod kernel;
 mod start;
 #[cfg(test)]
@@ -241,7 +242,7 @@ impl Algorithm for Kmeans {
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce];
     const DIVERGED_ADVICE: &'static str = "scale the features down";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::KMEANS;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Assigned;
 

@@ -17,6 +17,7 @@ mod by_columns;
 mod cholesky;
 mod columns;
 mod config;
+mod details;
 mod input;
 mod kernel;
 mod lanes;
@@ -280,7 +281,7 @@ impl Algorithm for Lasso {
     ];
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const DIVERGED_ADVICE: &'static str = "scale the features down";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::LASSO;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Local;
 

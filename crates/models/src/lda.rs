@@ -13,6 +13,7 @@
 //! proportions of new documents).
 
 mod dense;
+mod details;
 mod mh;
 mod mh_counts;
 pub(crate) mod quality;
@@ -174,7 +175,7 @@ impl Algorithm for Lda {
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
     /// What a block costs for every word in it is shared by more tokens than with smaller blocks.
     const BLOCKS_PER_LANE: Option<usize> = Some(8);
-    const DETAILS: &'static dunlin::details::Details = &crate::details::LDA;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Assignments;
 

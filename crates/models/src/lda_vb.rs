@@ -15,6 +15,7 @@
 //! `lda_vb/bound.rs` (the bound), `lda_vb/digamma.rs`. Held-out documents are completed by the code of `lda`.
 
 mod bound;
+mod details;
 mod digamma;
 mod document;
 #[cfg(test)]
@@ -159,7 +160,7 @@ impl Algorithm for LdaVb {
     const ABOUT: &'static str = "topic model: latent Dirichlet allocation by online variational Bayes";
     const DATA: Kind = Kind::Documents;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce];
-    const DETAILS: &'static dunlin::details::Details = &crate::details::LDA_VB;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Proportions;
 

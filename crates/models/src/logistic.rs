@@ -17,6 +17,7 @@
 //! All know a lower bound of the optimum, so `relative_gap` bounds the distance from it. Why no bounded staleness for the
 //! others: as for [`softmax`](crate::softmax).
 
+mod details;
 pub mod dual;
 pub mod newton;
 mod pass;
@@ -196,7 +197,7 @@ impl Algorithm for Logistic {
     /// Dual ascent wants the rows of a lane in random order, not block after block (as [`crate::svm`] measures).
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const DIVERGED_ADVICE: &'static str = "scale the features down or lower `c`";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::LOGISTIC;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Local;
 

@@ -14,6 +14,7 @@
 //! A row holds the factors and then the bias, so that one fetch brings all.
 
 mod als;
+mod details;
 mod kernel;
 #[cfg(test)]
 mod tests;
@@ -250,7 +251,7 @@ impl Algorithm for Mf {
     /// A rating needs one item's row.
     const MEASURES_BY_LAP: bool = true;
     const INTERLEAVES_PASSES: bool = true;
-    const DETAILS: &'static dunlin::details::Details = &crate::details::MF;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Sides;
 

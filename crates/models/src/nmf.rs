@@ -13,6 +13,7 @@
 //! The start is |normal| noise of the mean of X, as scikit-learn's `random`. A component that no row uses, or that is
 //! all zero, becomes the row that fits worst (`factors/seed.rs`).
 
+mod details;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -235,7 +236,7 @@ impl Algorithm for Nmf {
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce];
     const DIVERGED_ADVICE: &'static str = "scale the features down";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::NMF;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Weights;
 

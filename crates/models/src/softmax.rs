@@ -18,6 +18,7 @@
 //! clocks are in flight, the bound would need a scale of V (S + 1) that the mean over V lanes does not undo, and
 //! ascent is not assured, so they are not offered.
 
+mod details;
 pub mod dual;
 pub(crate) mod kernel;
 pub mod lbfgs;
@@ -135,7 +136,7 @@ impl Algorithm for Softmax {
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::Bsp, StrategyKind::AllReduce];
     const DIVERGED_ADVICE: &'static str = "scale the features down or lower `c`";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::SOFTMAX;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Duals;
 

@@ -15,6 +15,7 @@
 //! Atoms start as rows of the data. One that no code has used becomes the row that fits worst (`factors/seed.rs`).
 
 mod code;
+mod details;
 #[cfg(test)]
 mod tests;
 
@@ -195,7 +196,7 @@ impl Algorithm for SparseCoding {
     const DATA: Kind = Kind::Labelled;
     const STRATEGIES: &'static [StrategyKind] = &[StrategyKind::AllReduce];
     const DIVERGED_ADVICE: &'static str = "scale the features down";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::SPARSE_CODING;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = ();
 

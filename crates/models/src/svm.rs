@@ -12,6 +12,7 @@
 //! [`softmax`](crate::softmax), where it also says why bounded staleness is not offered.
 
 pub mod ascent;
+mod details;
 #[cfg(test)]
 mod tests;
 
@@ -103,7 +104,7 @@ impl Algorithm for Svm {
     /// hinge takes twelve times as many epochs to a gap of 0.001 as with one.
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
     const DIVERGED_ADVICE: &'static str = "scale the features down or lower `c`";
-    const DETAILS: &'static dunlin::details::Details = &crate::details::SVM;
+    const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
     type Local = Duals;
 

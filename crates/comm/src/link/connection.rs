@@ -312,6 +312,12 @@ impl Connection {
         Ok(Connection { stream, reader: Reader::new(), queue: VecDeque::new() })
     }
 
+    /// True if both its ends have one address.
+    pub(crate) fn is_one_host(&self) -> bool {
+        let (Ok(here), Ok(there)) = (self.stream.local_addr(), self.stream.peer_addr()) else { return false };
+        here.ip() == there.ip()
+    }
+
     /// Queues `frame`, and writes at once as much as the system takes if nothing waits before it.
     ///
     /// # Errors

@@ -229,4 +229,8 @@ impl Link for MemoryLink {
     fn services(&self) -> Option<&SharedServices> {
         Some(&self.hub.services)
     }
+
+    fn is_one_host(&self) -> bool {
+        true
+    }
 }

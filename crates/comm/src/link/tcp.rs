@@ -49,6 +49,7 @@ pub struct TcpLink {
     pool: Pool,
     ready: VecDeque<Frame>,
     spin: Spin,
+    one_host: bool,
     bytes_sent: u64,
 }
 
@@ -62,6 +63,7 @@ impl TcpLink {
         spins: bool,
     ) -> TcpLink {
         let mut places = vec![None; connections.len() + 1];
+        let one_host = connections.iter().all(|(_, connection)| connection.is_one_host());
         let peer = |(at, (rank, connection)): (usize, (usize, Connection))| {
             places[rank] = Some(at);
             Peer { rank, connection, is_gone: false, is_closed: false }
@@ -77,6 +79,7 @@ impl TcpLink {
             pool: Pool::default(),
             ready: VecDeque::new(),
             spin: Spin::new(spins, SPIN, PENALTIES),
+            one_host,
             bytes_sent: 0,
         }
     }
@@ -299,6 +302,10 @@ impl Link for TcpLink {
 
     fn standings(&self) -> Vec<Standing> {
         self.control.shared.standings()
+    }
+
+    fn is_one_host(&self) -> bool {
+        self.one_host
     }
 
     fn bytes_sent(&self) -> u64 {

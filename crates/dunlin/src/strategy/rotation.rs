@@ -4,8 +4,8 @@
 //! At sub-step s lane l has row block (m·l + s) mod R and works on its entries of these columns; then the block goes
 //! to lane l − 1, which needs it at sub-step s + m. So every (data block, row block) pair is visited once an epoch of R
 //! sub-steps, no row is ever in two places, nothing is copied, and m − 1 blocks per lane are on their way while one is
-//! worked on. Between ranks that share memory a block moves as a pointer, else as one frame, counts in their
-//! smallest form.
+//! worked on. Between ranks that share memory a block moves as a pointer, else as one frame; over a
+//! network counts in their smallest form.
 //!
 //! Tables on the example axis stay with their lane. The others (`Whole`) are *merged*: each lane has a view of its own
 //! for a lap of R sub-steps, after which the updates of all lanes are added along the lane tree. Only they make lanes
@@ -61,9 +61,10 @@ pub fn rotates(axis: Axis) -> bool {
     matches!(axis, Axis::Feature | Axis::Output)
 }
 
-/// Rows on their way to another rank: between ranks that share memory as a pointer, else in as few bytes as they need.
+/// Rows on their way to another rank: over a network in as few bytes as they need. On one host writing them down like
+/// that takes longer than copying them, and between ranks that share memory they are a pointer.
 pub(super) fn outgoing(comm: &Comm, element: Type, numbers: Arc<Buffer>) -> Part {
-    match comm.shares_memory() {
+    match comm.is_one_host() {
         true => Part { entries: Vec::new(), body: numbers },
         false => pack_counts(element, numbers),
     }
