@@ -24,6 +24,20 @@ fn mf_writes_factors_by_original_id() {
 }
 
 #[test]
+fn a_model_that_can_tell_says_that_it_has_not_converged() {
+    let folder = Folder::new();
+    let train = "train softmax --train sample:digits --set tolerance=1e-6 --epochs";
+    let short = dunlin(&folder, &format!("{train} 2")).exits(0).err;
+    assert!(
+        short.contains("not converged after 2 epochs: relative_gap") && short.contains("wanted 1e-6"),
+        "{short}"
+    );
+    let long = dunlin(&folder, &format!("{train} 400")).exits(0);
+    assert!(long.out.contains("ended by: converged") && !long.err.contains("not converged"), "{}", long.err);
+    assert!(!dunlin(&folder, &format!("{train} 2 --quiet")).exits(0).err.contains("not converged"));
+}
+
+#[test]
 fn softmax_writes_the_largest_and_smallest_weights_of_every_class() {
     let folder = Folder::new();
     dunlin(&folder, "train softmax --train sample:digits --set bias=true --epochs 3 --quiet --out run")
