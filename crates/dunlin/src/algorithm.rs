@@ -233,6 +233,14 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
         0.0
     }
 
+    /// Under `rotation`: true if a unit reads and writes, of the tables that rotate, only what belongs to features
+    /// (columns, items, words) that are in its block: these rows of tables on [`Axis::Feature`](crate::Axis::Feature),
+    /// these columns of tables on [`Axis::Output`](crate::Axis::Output) and those beyond the features. Then what the data of a worker
+    /// do not touch need not travel to it, and is zero there. [`Algorithm::measure_rows`] may read everything.
+    fn keeps_to_its_features(&self) -> bool {
+        false
+    }
+
     /// Clocks that `begin` takes.
     fn rounds(&self) -> usize {
         1

@@ -16,5 +16,7 @@ pub const WAKE: Channel = Channel(Channel::USER.0 + 4);
 pub const ROTATION: Channel = Channel(Channel::KEPT.0);
 /// Lanes on their way to another worker.
 pub const MOVE: Channel = Channel(Channel::USER.0 + 7);
+/// The features that a worker touches.
+pub const REACH: Channel = Channel(Channel::USER.0 + 8);
 /// Partial sums of variables.
 pub const SCHEDULE: Channel = Channel(Channel::USER.0 + 6);

@@ -7,9 +7,12 @@
 pub mod allreduce;
 mod managed;
 pub mod ps;
+pub(crate) mod reach;
 pub mod rotation;
+mod row_blocks;
 pub mod scheduled;
 pub mod server;
+mod set;
 pub mod solo;
 pub mod tokens;
 

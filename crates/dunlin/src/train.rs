@@ -30,6 +30,7 @@ use crate::schedule;
 use crate::serial::{block_order, share};
 use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
+use crate::strategy::reach::{Reach, Touched};
 use crate::strategy::rotation::{self, MakeRows, Rotation};
 use crate::strategy::scheduled::Scheduled;
 use crate::strategy::solo::Solo;
@@ -379,6 +380,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
 
     /// The strategy under which row blocks go round, lanes having done `clock` clocks.
     fn make_rotation(&mut self, clock: u64) -> Result<Box<dyn Strategy>> {
+        let reach = self.reach()?;
         let (params, found) = (&self.params, &mut self.found_rows);
         let mut start = |table: usize, rows: Range<usize>| {
             let spec = &params.replicas[table].spec;
@@ -403,13 +405,31 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         if run.strategy == StrategySpec::Rotation {
             let paced = !self.comm.shares_memory();
             let rotation = Rotation::new(params, &self.clocks, row_blocks, clock, spread)?;
-            return Ok(Box::new(rotation.with_pace(paced)));
+            return Ok(Box::new(rotation.with_pace(paced).with_reach(reach)));
         }
         let script = |path| Script::read(path, run.lanes, row_blocks.len(), run.seed);
         let script = run.replay.as_deref().map(script).transpose()?;
         let interleaves = A::INTERLEAVES_PASSES;
-        let tokens = Tokens::new(params, run, &self.clocks, row_blocks, interleaves, script, spread);
-        Ok(Box::new(tokens?))
+        let tokens = Tokens::new(params, run, &self.clocks, row_blocks, interleaves, script, spread)?;
+        Ok(Box::new(tokens.with_reach(reach)))
+    }
+
+    /// What the data of each worker touch of the tables that rotate, if row blocks are to travel in pieces.
+    fn reach(&mut self) -> Result<Option<Reach>> {
+        if self.run.workers == 1 || self.comm.shares_memory() || !self.algorithm.keeps_to_its_features() {
+            return Ok(None);
+        }
+        let tables = 0..self.params.replicas.len();
+        let goes_round = |table: &usize| rotation::rotates(self.params.replicas[*table].spec.axis);
+        let rotating: Vec<usize> = tables.filter(goes_round).collect();
+        let mut touched = Touched::new(&self.params, &rotating, self.source.shape.columns);
+        for blocks in self.lanes.iter().flat_map(|lane| [&lane.blocks, &lane.test]) {
+            blocks.plan(0..blocks.len());
+            for at in 0..blocks.len() {
+                touched.add(&*blocks.get(at)?);
+            }
+        }
+        Reach::agree(self.comm, &self.params, &rotating, touched, self.run.workers)
     }
 
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {

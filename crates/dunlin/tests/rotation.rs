@@ -145,6 +145,22 @@ fn tables_that_are_nowhere_whole_are_learned_alike_and_resumed() {
     }
 }
 
+/// Of three workers each leaves more than half of the items alone, and their rows are padded from 5 numbers to 8.
+#[test]
+fn only_what_the_receiver_touches_travels() {
+    for strategy in ["rotation", "rotation:async"] {
+        for (name, cluster) in clusters(3) {
+            let trained = train_on(&cluster, &run("tiny-mf", strategy, 3, 6, 4)).unwrap();
+            let [before, after] = trained.update_bytes;
+            let place = format!("{strategy}, {name}: {after} of {before} bytes");
+            match name == "threads" {
+                true => assert_eq!(before, after, "{place}"),
+                false => assert!(after > 0 && 2 * after < before, "{place}"),
+            }
+        }
+    }
+}
+
 fn stop(epochs: usize) -> Stop {
     Stop { epochs, ..Stop::default() }
 }

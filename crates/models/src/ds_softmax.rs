@@ -292,6 +292,11 @@ impl Algorithm for DsSoftmax {
         vec![TableSpec::new("weights", self.classes, self.width()).axis(Axis::Output)]
     }
 
+    /// The steps of `stochastic` shrink all weights.
+    fn keeps_to_its_features(&self) -> bool {
+        self.config.solver == Solver::Dual
+    }
+
     /// Of a row the duals, or the log-masses of row blocks, which are fewer than classes, and some numbers more; of the
     /// weights a row block turned over, of which there are two a lane.
     fn local_bytes(&self, shape: &Shape) -> f64 {

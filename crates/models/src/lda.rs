@@ -190,6 +190,10 @@ impl Algorithm for Lda {
         vec![counts("word_topic", self.words), counts("totals", 1).axis(Axis::Whole)]
     }
 
+    fn keeps_to_its_features(&self) -> bool {
+        true
+    }
+
     /// A topic for every token, and what each document has of each block of words.
     fn local_bytes(&self, shape: &Shape) -> f64 {
         2.0 * shape.samples as f64 + 8.0 * shape.rows as f64

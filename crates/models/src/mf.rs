@@ -278,6 +278,11 @@ impl Algorithm for Mf {
         tables
     }
 
+    /// A rating needs one item.
+    fn keeps_to_its_features(&self) -> bool {
+        true
+    }
+
     fn clocks_per_epoch(&self, blocks: &[&Block], lanes: usize) -> usize {
         let of_lane = |lane| blocks[dunlin::serial::share(blocks.len(), lanes, lane)].iter().copied();
         if self.config.solver == Solver::Als {

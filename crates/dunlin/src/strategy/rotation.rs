@@ -4,8 +4,8 @@
 //! At sub-step s lane l has row block (m·l + s) mod R and works on its entries of these columns; then the block goes
 //! to lane l − 1, which needs it at sub-step s + m. So every (data block, row block) pair is visited once an epoch of R
 //! sub-steps, no row is ever in two places, nothing is copied, and m − 1 blocks per lane are on their way while one is
-//! worked on. Between ranks that share memory a block moves as a pointer, else as one frame; over a
-//! network counts in their smallest form.
+//! worked on. Between ranks that share memory a block moves as a pointer, else as one frame, or, where the receiver's data
+//! touch only part of it, in pieces (`strategy/reach.rs`); over a network counts go in their smallest form.
 //!
 //! Tables on the example axis stay with their lane. The others (`Whole`) are *merged*: each lane has a view of its own
 //! for a lap of R sub-steps, after which the updates of all lanes are added along the lane tree. Only they make lanes
@@ -17,14 +17,18 @@
 
 mod arrivals;
 mod pace;
+mod pieces;
 #[cfg(test)]
 pub(super) mod tests;
 
+use super::reach::Reach;
+pub use super::row_blocks::MakeRows;
+use super::row_blocks::{outgoing, rows_of};
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
-use crate::codec::{Entry, Part, add_neighbours, pack_counts};
+use crate::codec::{Entry, Part, add_neighbours};
 use crate::hosting::Hosting;
-use crate::table::{Axis, Params, Storage, TableSpec, Type};
+use crate::table::{Axis, Params, Storage, TableSpec};
 use crate::update::{Afterwards, Geometry};
 use crate::{Error, Result, Sums};
 use dunlin_comm::collective::Node;
@@ -53,27 +57,15 @@ pub(super) fn least_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
     bytes.unwrap_or(0).div_ceil(lanes.max(1) * BLOCK_BYTES)
 }
 
-/// Makes rows of a table that is nowhere whole.
-pub type MakeRows<'a> = &'a mut dyn FnMut(usize, Range<usize>) -> Result<Storage>;
-
 /// True if the rows of tables on `axis` go round.
 pub fn rotates(axis: Axis) -> bool {
     matches!(axis, Axis::Feature | Axis::Output)
 }
 
-/// Rows on their way to another rank: over a network in as few bytes as they need. On one host writing them down like
-/// that takes longer than copying them, and between ranks that share memory they are a pointer.
-pub(super) fn outgoing(comm: &Comm, element: Type, numbers: Arc<Buffer>) -> Part {
-    match comm.is_one_host() {
-        true => Part { entries: Vec::new(), body: numbers },
-        false => pack_counts(element, numbers),
-    }
-}
-
 /// What ranks tell each other. Rows without entries are written as they are ([`unpack_counts`](crate::codec::unpack_counts)).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Packet {
-    /// A row block of `table` for the visit of `lane` at `clock`.
+    /// A row block of `table` for the visit of `lane` at `clock`, or a piece of one.
     Visit { lane: u32, clock: u64, table: u16, entries: Vec<Entry> },
     /// The updates of merged tables by `lanes` in `lap`.
     Merge { lap: u64, lanes: Node, entries: Vec<Entry> },
@@ -88,6 +80,16 @@ enum Packet {
 struct View {
     values: Storage,
     touched: Vec<u8>,
+}
+
+/// A part of a row block.
+#[derive(Clone, Debug)]
+struct Piece {
+    /// The worker that it comes from.
+    from: usize,
+    /// Place of its table in `rotating`.
+    place: usize,
+    body: Arc<Buffer>,
 }
 
 /// The state of the strategy on one worker.
@@ -106,6 +108,10 @@ pub struct Rotation {
     geometry: Vec<Geometry>,
     /// Row blocks at hand, by lane and clock of their visit: numbers by place in `rotating`, once they are there.
     held: BTreeMap<(usize, u64), Vec<Option<Storage>>>,
+    /// What workers touch, if row blocks travel in pieces.
+    reach: Option<Reach>,
+    /// Pieces that have arrived of row blocks that are not complete, by clock of their visit.
+    pieces: BTreeMap<u64, Vec<Piece>>,
     /// By hosted lane, by place in `merged`.
     views: Vec<Vec<View>>,
     /// What hosted lanes had of merged tables, by place in `merged`, at the end of this lap: for the error they had.
@@ -137,7 +143,7 @@ impl Rotation {
         lanes: &Lanes,
         row_blocks: Vec<Range<usize>>,
         clock: u64,
-        spread: Option<MakeRows>,
+        mut spread: Option<MakeRows>,
     ) -> Result<Rotation> {
         let tables = |wanted: fn(Axis) -> bool| -> Vec<usize> {
             (0..params.replicas.len()).filter(|table| wanted(params.replicas[*table].spec.axis)).collect()
@@ -158,6 +164,8 @@ impl Rotation {
             per_lane,
             geometry: params.geometry(),
             held: BTreeMap::new(),
+            reach: None,
+            pieces: BTreeMap::new(),
             views: lanes.hosted.clone().map(|_| merged.iter().map(view).collect()).collect(),
             rotating,
             merged,
@@ -171,17 +179,10 @@ impl Rotation {
             taken: None,
             report: Report::default(),
         };
-        let mut cut = |table: usize, rows: Range<usize>| {
-            let replica = &params.replicas[table];
-            Ok(Storage::from_buffer(replica.spec.element, Buffer::from(replica.row_bytes(rows))))
-        };
-        let make: MakeRows = match spread {
-            Some(make) => make,
-            None => &mut cut,
-        };
         for (lane, clock) in rotation.due(clock) {
             let rows = rotation.row_blocks[rotation.row_block(lane, clock)].clone();
-            let held = rotation.rotating.iter().map(|table| make(*table, rows.clone()).map(Some));
+            let make = |table: &usize| rows_of(params, &mut spread, *table, rows.clone()).map(Some);
+            let held = rotation.rotating.iter().map(make);
             let held = held.collect::<Result<_>>()?;
             rotation.held.insert((lane, clock), held);
         }
@@ -247,21 +248,38 @@ impl Rotation {
     /// Sends the row block that `lane` has visited at `clock` on to the lane that needs it next.
     fn pass_on(&mut self, comm: &mut Comm, params: &mut Params, lane: usize, clock: u64) -> Result<()> {
         let next = self.receiver(lane);
-        let clock = clock + self.per_lane as u64;
+        let then = clock + self.per_lane as u64;
         for (place, table) in self.rotating.clone().into_iter().enumerate() {
             let replica = &mut params.replicas[table];
             let empty = Storage::zeroed(replica.spec.element, 0);
             let values = std::mem::replace(&mut replica.values, empty);
             if self.hosted.contains(&next) {
-                self.hold(next, clock, place, values);
+                self.hold(next, then, place, values);
                 continue;
             }
-            let Part { entries, body } = outgoing(comm, replica.spec.element, values.into_buffer().into());
-            self.report.update_bytes.iter_mut().for_each(|bytes| *bytes += body.len() as u64);
-            let head = Packet::Visit { lane: next as u32, clock, table: table as u16, entries };
-            comm.send(self.hosting.owner(next), ROTATION, Message::shared(&head, body))?;
+            self.report.update_bytes[0] += values.bytes().len() as u64;
+            match self.reach {
+                None => self.send(comm, next, then, place, values.into_buffer().into())?,
+                Some(_) => self.send_pieces(comm, (lane, clock), place, &values)?,
+            }
         }
         Ok(())
+    }
+
+    /// Rows of the table at `place` for a visit of another worker's `lane`.
+    fn send(
+        &mut self,
+        comm: &mut Comm,
+        lane: usize,
+        clock: u64,
+        place: usize,
+        numbers: Arc<Buffer>,
+    ) -> Result<()> {
+        let table = self.rotating[place];
+        let Part { entries, body } = outgoing(comm, self.geometry[table].element, numbers);
+        self.report.update_bytes[1] += body.len() as u64;
+        let head = Packet::Visit { lane: lane as u32, clock, table: table as u16, entries };
+        Ok(comm.send(self.hosting.owner(lane), ROTATION, Message::shared(&head, body))?)
     }
 
     fn hold(&mut self, lane: usize, clock: u64, place: usize, values: Storage) {
@@ -391,7 +409,14 @@ impl Rotation {
     fn visit_words(&self, lane: usize, clock: u64) -> String {
         let from = (lane + 1) % self.lanes;
         let (row_block, worker) = (self.row_block(lane, clock), self.hosting.owner(from));
-        format!("row block {row_block} for lane {lane} at clock {clock}, from lane {from} on rank {worker}")
+        match self.missing(lane, clock) {
+            Some(worker) => format!(
+                "a piece of row block {row_block} for lane {lane} at clock {clock}, from rank {worker}"
+            ),
+            None => format!(
+                "row block {row_block} for lane {lane} at clock {clock}, from lane {from} on rank {worker}"
+            ),
+        }
     }
 }
 
@@ -483,7 +508,8 @@ impl Strategy for Rotation {
     }
 
     fn held_bytes(&self) -> usize {
-        self.held.values().flatten().flatten().map(|values| values.bytes().len()).sum()
+        let held: usize = self.held.values().flatten().flatten().map(|values| values.bytes().len()).sum();
+        held + self.pieces.values().flatten().map(|piece| piece.body.len()).sum::<usize>()
     }
 
     fn blocked_seconds(&self) -> f64 {

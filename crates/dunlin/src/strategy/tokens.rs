@@ -13,18 +13,23 @@
 //!
 //! At a *synchronisation point* all tokens of the laps before it have been everywhere, and those of the next have
 //! visited nobody: every worker sends the others a copy of what it holds. Tables that are never whole in one place have
-//! their tokens come home instead, to the lanes that they begin at (`tokens/home.rs`).
+//! their tokens come home instead, to the lanes that they begin at (`tokens/home.rs`). Where the receiver's data touch only
+//! part of a token's rows, only that part travels (`tokens/pieces.rs`).
 
 mod arrivals;
 mod departures;
 mod home;
 mod merged;
 pub mod order;
+mod pieces;
 #[cfg(test)]
 mod tests;
 mod token;
 
-use super::rotation::{MakeRows, outgoing, rotates};
+use super::reach::Reach;
+use super::rotation::{MakeRows, rotates};
+use super::row_blocks::{outgoing, rows_of};
+use super::set::Set;
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::ROTATION;
 use crate::codec::{Entry, Part};
@@ -38,6 +43,7 @@ use dunlin_comm::collective::Node;
 use dunlin_comm::{Buffer, Comm, Message, Time};
 use merged::Merged;
 use order::{Script, Visit};
+use pieces::Answer;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -58,8 +64,8 @@ pub fn tokens_per_lane(tables: &[TableSpec], lanes: usize) -> usize {
 /// What ranks tell each other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Packet {
-    /// The rows of some tokens in one of the rotating tables, those of the first table first; and how many tokens wait
-    /// at each of the sender's lanes.
+    /// The rows of some tokens in one of the rotating tables, those of the first table first, or pieces of them; and how
+    /// many tokens wait at each of the sender's lanes.
     Visit { place: u16, tokens: Vec<Head>, waiting: Vec<u32>, entries: Vec<Entry> },
     /// The updates of merged tables by `lanes` in `lap`.
     Merge { lap: u64, lanes: Node, entries: Vec<Entry> },
@@ -67,6 +73,10 @@ enum Packet {
     Copy { lap: u64, token: u32, place: u16, entries: Vec<Entry> },
     /// The tokens of the sender's lanes have come home before `lap`.
     Settled { lap: u64 },
+    /// To a token's home: it has gone to `lane`, whose worker touches nothing of this piece.
+    Rest { token: u32, lane: u32, place: u16, entries: Vec<Entry> },
+    /// From a token's home to where it has gone from rank `left`: what its worker touches and that one does not.
+    Fill { token: u32, left: u32, place: u16, entries: Vec<Entry> },
 }
 
 /// Tokens from another rank of which the rows of some tables are there.
@@ -115,6 +125,16 @@ pub struct Tokens {
     at_work: Option<(u32, Token)>,
     /// By sender.
     coming: BTreeMap<usize, Coming>,
+    /// What workers touch, if tokens travel in pieces.
+    reach: Option<Reach>,
+    /// If so, the tokens that are at home here and are away: where they are, and their rows, as far as they are not there.
+    away: BTreeMap<u32, (usize, Vec<Storage>)>,
+    /// Tokens that have come from a worker without what their home is to send.
+    unfilled: BTreeMap<u32, (usize, Token)>,
+    /// What homes have sent of tokens on their way from a worker, by token and place of the table.
+    fills: BTreeMap<(u32, usize), (usize, Arc<Buffer>)>,
+    /// What is to be sent after tokens of this home that have gone on.
+    answers: Vec<Answer>,
     /// By receiver.
     outbox: Vec<Vec<(u32, Token)>>,
     /// When all of it went out last.
@@ -153,7 +173,7 @@ impl Tokens {
         row_blocks: Vec<Range<usize>>,
         interleaves: bool,
         script: Option<Script>,
-        spread: Option<MakeRows>,
+        mut spread: Option<MakeRows>,
     ) -> Result<Tokens> {
         let tokens = row_blocks.len();
         let lap = lanes.clocks.first().map_or(0, |clock| clock / tokens.max(1) as u64);
@@ -173,6 +193,11 @@ impl Tokens {
             arrivals: 0,
             at_work: None,
             coming: BTreeMap::new(),
+            reach: None,
+            away: BTreeMap::new(),
+            unfilled: BTreeMap::new(),
+            fills: BTreeMap::new(),
+            answers: Vec::new(),
             outbox: (0..lanes.hosting.workers()).map(|_| Vec::new()).collect(),
             flushed: Time(0),
             waiting: (0..lanes.total).map(|lane| share(tokens, lanes.total, lane).len() as u32).collect(),
@@ -189,25 +214,22 @@ impl Tokens {
             report: Report::default(),
             row_blocks,
         };
-        let mut cut = |table: usize, rows: Range<usize>| {
-            let replica = &params.replicas[table];
-            Ok(Storage::from_buffer(replica.spec.element, Buffer::from(replica.row_bytes(rows))))
-        };
-        let make: MakeRows = match spread {
-            Some(make) => make,
-            None => &mut cut,
-        };
         for lane in state.hosted.clone() {
             for token in share(tokens, state.lanes, lane) {
                 let rows = &state.row_blocks[token];
-                let values = state.rotating.iter().map(|table| make(*table, rows.clone()));
-                let values = values.collect::<Result<_>>()?;
-                let visited = token::Set::new(state.lanes);
+                let make = |table: &usize| rows_of(params, &mut spread, *table, rows.clone());
+                let values = state.rotating.iter().map(make).collect::<Result<_>>()?;
+                let visited = Set::new(state.lanes);
                 state.hold(token as u32, Token { lap, visited, lane, values });
             }
         }
         (state.hosted.clone()).for_each(|lane| state.recount(lane));
         Ok(state)
+    }
+
+    /// The same with tokens that travel in pieces, on all workers alike.
+    pub fn with_reach(self, reach: Option<Reach>) -> Tokens {
+        Tokens { reach, ..self }
     }
 
     fn recount(&mut self, lane: usize) {
@@ -298,7 +320,8 @@ impl Tokens {
         let start = comm.now();
         let message = comm.recv(ROTATION, None, what);
         self.report.blocked_seconds += comm.now().since(start).as_secs_f64();
-        self.take_in(message?, params)
+        self.take_in(message?, params)?;
+        self.answer(comm)
     }
 
     /// What the lane that is furthest behind waits for.
@@ -372,6 +395,7 @@ impl Strategy for Tokens {
         while let Some(message) = comm.recv_deadline(ROTATION, None, Time(0))? {
             self.take_in(message, params)?;
         }
+        self.answer(comm)?;
         let before = self.lap_of(until);
         if let Some((number, token, merged)) = self.take_next(before)? {
             return Ok(self.enter(params, number, token, merged));
@@ -424,8 +448,12 @@ impl Strategy for Tokens {
             return Ok(()); // nobody has done anything since
         }
         let lap = self.lap_of(clock);
+        if self.gathers() {
+            self.come_home(comm, params, lap)?;
+        }
         if self.spread {
-            return self.come_home(comm, params, lap);
+            (self.drained, self.whole) = (lap, true);
+            return Ok(());
         }
         if self.copies_lap != lap {
             self.copies.clear();
@@ -460,7 +488,13 @@ impl Strategy for Tokens {
     }
 
     fn held_bytes(&self) -> usize {
-        self.held.values().flat_map(|token| &token.values).map(|values| values.bytes().len()).sum()
+        let tokens = self
+            .held
+            .values()
+            .chain(self.unfilled.values().map(|(_, token)| token))
+            .map(|token| &token.values);
+        let rows = tokens.chain(self.away.values().map(|(_, values)| values)).flatten();
+        rows.map(|values| values.bytes().len()).sum()
     }
 
     fn blocked_seconds(&self) -> f64 {

@@ -52,6 +52,9 @@ impl<const SPREAD: bool> Algorithm for Tiny<SPREAD> {
             TableSpec::new("bias", 1, 2).element(Type::F64).axis(Axis::Whole),
         ]
     }
+    fn keeps_to_its_features(&self) -> bool {
+        true
+    }
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<u64>) -> Result<u64> {
         let Contents::Ratings(ratings) = &unit.block.contents else {
             return Err(Error::Data("ratings".into()));
@@ -101,7 +104,8 @@ impl<const SPREAD: bool> Algorithm for Tiny<SPREAD> {
     }
 }
 
-/// Ratings of 60 users and 40 items in 24 blocks.
+/// Ratings of 60 users and 40 items in 24 blocks. A user rates neighbours of 4 items, so that a third of the users leaves
+/// more than half of the items alone.
 pub fn ratings() -> Data {
     let mut rng = stream(5, "test-ratings", &[]);
     let taste: Vec<f64> = (0..100).map(|_| rng.normal()).collect();
@@ -111,7 +115,7 @@ pub fn ratings() -> Data {
         let mut ratings = Ratings::default();
         for user in first..end {
             for _ in 0..12 {
-                let item = rng.below(40);
+                let item = (user * 40 / 60 + rng.below(4)) % 40;
                 ratings.users.push(user as u32);
                 ratings.items.push(item as u32);
                 ratings.ratings.push((3.0 + taste[user] * taste[60 + item] + 0.1 * rng.normal()) as f32);

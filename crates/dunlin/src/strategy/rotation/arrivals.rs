@@ -40,6 +40,9 @@ impl Rotation {
         clock: u64,
         (table, entries): (u16, Vec<Entry>),
     ) -> Result<()> {
+        if self.reach.is_some() {
+            return self.take_piece(message, (lane, clock), table, entries);
+        }
         let Some(place) = self.expected_visit(message.from, lane, clock, table) else {
             let what = format!("rows of table {table} for lane {lane} at clock {clock}, where none can come");
             return Err(message.bad(what).into());
@@ -129,7 +132,7 @@ impl Rotation {
     }
 
     /// The place of `table` in `rotating`.
-    fn place(&self, table: u16) -> Option<usize> {
+    pub(super) fn place(&self, table: u16) -> Option<usize> {
         self.rotating.iter().position(|rotating| *rotating == usize::from(table))
     }
 

@@ -2,7 +2,9 @@
 //! it could have sent; memory stays bounded.
 
 use super::*;
+use crate::codec::pack_counts;
 use crate::rng::{Stream, stream};
+use crate::strategy::reach::tests::some_reach;
 use crate::table::{Replica, Type};
 
 const ROWS: usize = 37;
@@ -37,12 +39,23 @@ fn held_bytes(rotation: &Rotation) -> usize {
     let held = rotation.held.values().flatten().flatten().map(|values| values.bytes().len());
     let copies = rotation.copies.iter().map(|copy| copy.3.len());
     let arrived = rotation.arrived.iter().map(|(_, _, part)| part.body.len());
-    held.chain(copies).chain(arrived).sum()
+    let pieces = rotation.pieces.values().flatten().map(|piece| piece.body.len());
+    held.chain(copies).chain(arrived).chain(pieces).sum()
 }
 
 fn body_bytes(rotation: &Rotation, table: usize, row_block: usize) -> usize {
     let table = &rotation.geometry[table];
     rotation.row_blocks[row_block].len() * table.stride * table.element.bytes()
+}
+
+/// Bytes of what rank `from` sends for the visit at `clock` of the last lane, if rows travel in pieces.
+fn piece_bytes(rotation: &Rotation, from: usize, clock: u64, table: u16) -> usize {
+    let senders = rotation.senders(clock);
+    let set = senders.into_iter().find(|(worker, _)| *worker == from);
+    let (Some(reach), Some((_, set)), Some(place)) = (&rotation.reach, set, rotation.place(table)) else {
+        return 0;
+    };
+    reach.bytes(place, &rotation.row_blocks[rotation.row_block(rotation.hosted.end - 1, clock)], &set)
 }
 
 /// A number near to what is meant, or far from it.
@@ -74,7 +87,7 @@ pub(in crate::strategy) fn some_counts(rng: &mut Stream, bytes: usize) -> Part {
 }
 
 /// A packet of any kind, often nearly right.
-fn packet(rng: &mut Stream, rotation: &Rotation) -> Message {
+fn packet(rng: &mut Stream, rotation: &Rotation, from: usize) -> Message {
     let clock = near(rng, rotation.done[0]);
     let table = rng.below(5) as u16;
     let last = rotation.hosted.end as u64 - 1;
@@ -101,8 +114,9 @@ fn packet(rng: &mut Stream, rotation: &Rotation) -> Message {
         Packet::Visit { lane, clock, .. } => rotation.row_block(lane as usize % rotation.lanes, clock),
         _ => row_block as usize % rotation.row_blocks.len(),
     };
-    let length = match rng.below(4) {
-        0 => rng.below(4000),
+    let length = match (rng.below(4), &packet) {
+        (0, _) => rng.below(4000),
+        (_, Packet::Visit { .. }) if rotation.reach.is_some() => piece_bytes(rotation, from, clock, table),
         _ => body_bytes(rotation, usize::from(table.min(3)), meant),
     };
     let part = match table == 2 || rng.below(20) == 0 {
@@ -121,22 +135,28 @@ fn packet(rng: &mut Stream, rotation: &Rotation) -> Message {
 
 #[test]
 fn whatever_is_sent_is_refused_by_name_or_takes_no_more_than_a_copy_of_the_tables() {
-    let (mut refused, mut taken) = (0, [0; 3]);
-    for seed in 0..5000 {
+    let (mut refused, mut taken) = (0, [0; 4]);
+    for seed in 0..8000 {
         let mut rng = stream(seed, "hostile", &[]);
         let (workers, clock) = (2 + rng.below(2), rng.below(20) as u64);
         let lanes = workers + rng.below(4);
         let rank = rng.below(workers);
         let (mut rotation, mut params) = rotation(workers, lanes, rank, clock);
+        if rng.below(2) == 0 {
+            let specs: Vec<&TableSpec> = params.replicas[1..3].iter().map(|replica| &replica.spec).collect();
+            rotation = rotation.with_reach(Some(some_reach(&mut rng, workers, ROWS, &specs)));
+        }
         let table_bytes: usize = (1..3).map(|table| ROWS * body_bytes(&rotation, table, 0).max(64)).sum();
         for _ in 0..60 {
             let from = (rank + 1 + rng.below(workers - 1)) % workers;
-            let mut message = packet(&mut rng, &rotation);
+            let mut message = packet(&mut rng, &rotation, from);
             message.from = from;
             let before = (rotation.held.len(), rotation.copies.len(), rotation.arrived.len(), rotation.laps);
+            let pieces = rotation.pieces.len();
             match rotation.take_in(message, &mut params) {
                 Ok(()) => {
                     taken[0] += usize::from(rotation.held.len() > before.0);
+                    taken[3] += usize::from(rotation.pieces.len() > pieces);
                     taken[1] += usize::from(rotation.copies.len() > before.1);
                     taken[2] += usize::from(rotation.arrived.len() > before.2 || rotation.laps > before.3);
                 }

@@ -31,6 +31,12 @@ impl Tokens {
                 self.take_copy(&mut message, lap, token, (usize::from(place), entries))
             }
             Packet::Settled { lap } => self.take_settled(&message, lap),
+            Packet::Rest { token, lane, place, entries } => {
+                self.take_rest(&mut message, (token, lane as usize), usize::from(place), entries)
+            }
+            Packet::Fill { token, left, place, entries } => {
+                self.take_fill(&mut message, (token, left as usize), usize::from(place), entries)
+            }
         }?;
         self.merged.merge(params, &self.geometry);
         Ok(())
@@ -73,7 +79,7 @@ impl Tokens {
         self.waiting[lanes].copy_from_slice(waiting);
         for (head, values) in coming.heads.into_iter().zip(coming.tokens) {
             let Head { token, lane, lap, visited } = head;
-            self.hold(token, Token { lap, visited, lane: lane as usize, values });
+            self.arrive(from, token, Token { lap, visited, lane: lane as usize, values });
         }
         Ok(())
     }
@@ -90,6 +96,7 @@ impl Tokens {
             return Some(format!("{name}, which is not to visit that lane here"));
         }
         let is_there = self.held.contains_key(token)
+            || self.unfilled.contains_key(token)
             || self.outbox.iter().flatten().any(|(other, _)| other == token)
             || self.coming.values().any(|coming| coming.has(*token))
             || others.iter().any(|other| other.token == *token);
@@ -103,7 +110,8 @@ impl Tokens {
         let is_now = *lap >= self.first_lap && lap.saturating_sub(first) <= 2;
         let as_known = self.hosted.clone().zip(&self.tracks);
         let as_known = { as_known }.all(|(lane, track)| track.has(*lap, row_block) == visited.contains(lane));
-        let is_sound = (was_there || has_ended) && is_now && as_known;
+        let is_from_there = !self.is_from_elsewhere(from, *token);
+        let is_sound = (was_there || has_ended) && is_now && as_known && is_from_there;
         (!is_sound).then(|| format!("{name}, which cannot come from there now"))
     }
 
@@ -116,20 +124,21 @@ impl Tokens {
         entries: Vec<Entry>,
     ) -> Result<Vec<Storage>> {
         let table = &self.geometry[self.rotating[place]];
-        let bytes =
-            |head: &Head| self.row_blocks[head.token as usize].len() * table.stride * table.element.bytes();
+        let from = message.from;
+        let bytes = |head: &Head| self.visit_bytes(from, head.token, place);
         let wanted = heads.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head));
         let first = heads.first().map_or(0, |head| head.token);
         let what = format!("row block {first}, the first of {} tokens,", heads.len());
         let body = unpack_counts(message, entries, table.element, wanted, &what)?;
-        if heads.len() == 1 {
+        if let (None, [_]) = (&self.reach, heads) {
             return Ok(vec![Storage::from_buffer(table.element, Arc::unwrap_or_clone(body))]);
         }
         let mut at = 0usize;
         let rows = heads.iter().map(|head| {
             let start = at.next_multiple_of(8);
             at = start + bytes(head);
-            Storage::from_buffer(table.element, Buffer::from(&body.bytes()[start..at]))
+            let rows = Buffer::from(&body.bytes()[start..at]);
+            self.whole_rows(from, head.token, place, rows)
         });
         Ok(rows.collect())
     }

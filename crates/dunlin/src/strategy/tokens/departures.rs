@@ -6,7 +6,7 @@ use crate::Result;
 use crate::channel::ROTATION;
 use crate::codec::Part;
 use crate::rng::stream;
-use crate::strategy::rotation::outgoing;
+use crate::strategy::row_blocks::outgoing;
 use crate::table::Storage;
 use dunlin_comm::{Buffer, Comm, Message};
 use std::time::Duration;
@@ -108,8 +108,16 @@ impl Tokens {
         let heads: Vec<Head> = tokens.iter().map(head).collect();
         let waiting = self.waiting[self.hosted.clone()].to_vec();
         for place in 0..self.rotating.len() {
-            let mut rows: Vec<Buffer> =
-                tokens.iter_mut().filter_map(|(_, token)| take_rows(token, place)).collect();
+            let element = self.geometry[self.rotating[place]].element;
+            let mut rows = Vec::with_capacity(tokens.len());
+            for (number, token) in &mut tokens {
+                let values = std::mem::replace(&mut token.values[place], Storage::zeroed(element, 0));
+                self.report.update_bytes[0] += values.bytes().len() as u64;
+                rows.push(match self.reach {
+                    None => values.into_buffer(),
+                    Some(_) => self.split_off(comm, (*number, token.lane), place, values)?,
+                });
+            }
             let body = match rows.len() {
                 1 => rows.pop().unwrap_or_default(),
                 _ => rows.iter().fold(Buffer::new(), |mut all, rows| {
@@ -117,19 +125,12 @@ impl Tokens {
                     all
                 }),
             };
-            let element = self.geometry[self.rotating[place]].element;
             let Part { entries, body } = outgoing(comm, element, body.into());
-            self.report.update_bytes.iter_mut().for_each(|bytes| *bytes += body.len() as u64);
+            self.report.update_bytes[1] += body.len() as u64;
             let (tokens, waiting) = (heads.clone(), waiting.clone());
             let head = Packet::Visit { place: place as u16, tokens, waiting, entries };
             comm.send(worker, ROTATION, Message::shared(&head, body))?;
         }
         Ok(())
     }
-}
-
-fn take_rows(token: &mut Token, place: usize) -> Option<Buffer> {
-    let values = token.values.get_mut(place)?;
-    let empty = Storage::zeroed(values.element(), 0);
-    Some(std::mem::replace(values, empty).into_buffer())
 }

@@ -1,24 +1,29 @@
-//! Synchronisation points of tables that are never whole in one place.
+//! Synchronisation points of tables that are never whole in one place, or whose tokens travel in pieces.
 //!
 //! At such a point every token goes home: to the lane that it begins at in a run that goes on from a checkpoint. A
 //! worker that has all that belong to its lanes says so to all others, and is done once they have said so too: until
 //! then a token may still come by that one of them passed on before it knew of the point. So each lane has its rows, to
-//! be saved with it or to move with it, and nobody has those of others.
+//! be saved with it or to move with it, and nobody has those of others. Whoever is done goes on: a token that comes by
+//! having visited a lane is one of the next lap already, and waits.
 
-use super::token::Set;
 use super::{Packet, Token, Tokens};
 use crate::Result;
 use crate::channel::ROTATION;
 use crate::codec::Part;
 use crate::serial::share;
-use crate::strategy::rotation::outgoing;
+use crate::strategy::row_blocks::outgoing;
 use crate::table::Params;
 use dunlin_comm::{Buffer, Comm, Message};
 use std::collections::BTreeSet;
 
 impl Tokens {
+    /// True if tokens come home at synchronisation points.
+    pub(super) fn gathers(&self) -> bool {
+        self.spread || self.reach.is_some()
+    }
+
     /// The lane that `token` begins at.
-    fn home(&self, token: usize) -> usize {
+    pub(super) fn home(&self, token: usize) -> usize {
         let tokens = self.row_blocks.len();
         (0..self.lanes).find(|lane| share(tokens, self.lanes, *lane).contains(&token)).unwrap_or(0)
     }
@@ -43,15 +48,12 @@ impl Tokens {
         }
         self.settled.clear();
         self.begin_again();
-        (self.drained, self.whole) = (lap, true);
         Ok(())
     }
 
     /// Sends tokens of other workers' lanes there.
     fn send_home(&mut self, comm: &mut Comm) -> Result<()> {
-        let is_stray = |number: &u32| !self.hosted.contains(&self.home(*number as usize));
-        let strays: Vec<u32> = self.held.keys().copied().filter(is_stray).collect();
-        for number in strays {
+        for number in self.strays() {
             let Some(token) = self.held.remove(&number) else { continue };
             self.queue.retain(|place| place.3 != number);
             let lane = self.home(number as usize);
@@ -60,8 +62,16 @@ impl Tokens {
         self.flush_all(comm)
     }
 
+    /// Tokens of other workers' lanes that have not begun their next lap.
+    pub(super) fn strays(&self) -> Vec<u32> {
+        let strays = self.held.iter().filter(|(number, token)| {
+            token.visited.is_empty() && !self.hosted.contains(&self.home(**number as usize))
+        });
+        strays.map(|(number, _)| *number).collect()
+    }
+
     /// True if all tokens that begin at lanes of this worker are here, before `lap`.
-    fn is_home(&self, lap: u64) -> bool {
+    pub(super) fn is_home(&self, lap: u64) -> bool {
         let tokens = self.row_blocks.len();
         let mut own = self.hosted.clone().flat_map(|lane| share(tokens, self.lanes, lane));
         own.all(|token| {
@@ -70,13 +80,14 @@ impl Tokens {
         })
     }
 
-    /// Has all tokens wait for the lanes that they begin at, as in a run that begins here.
-    fn begin_again(&mut self) {
+    /// Has all tokens wait for the lanes that they begin at, as in a run that begins here, but for those which have been
+    /// on their way again before all were done.
+    pub(super) fn begin_again(&mut self) {
         self.queue.clear();
         let tokens = self.row_blocks.len();
         for (number, token) in std::mem::take(&mut self.held) {
-            let lane = self.home(number as usize);
-            self.hold(number, Token { lane, visited: Set::new(self.lanes), ..token });
+            let lane = if token.visited.is_empty() { self.home(number as usize) } else { token.lane };
+            self.hold(number, Token { lane, ..token });
         }
         self.waiting = (0..self.lanes).map(|lane| share(tokens, self.lanes, lane).len() as u32).collect();
     }
@@ -86,7 +97,7 @@ impl Tokens {
         let first = self.tracks.iter().map(|track| track.lap).min().unwrap_or(0);
         let is_now = lap > self.drained && lap.checked_sub(first).is_some_and(|ahead| ahead <= 1);
         let is_worker = !self.lanes_of(message.from).is_empty();
-        match self.spread && is_now && is_worker && self.settled.insert(message.from) {
+        match self.gathers() && is_now && is_worker && self.settled.insert(message.from) {
             true => Ok(()),
             false => Err(message
                 .bad(format!("that its row blocks are home before lap {lap}, which cannot be"))

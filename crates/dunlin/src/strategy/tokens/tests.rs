@@ -1,9 +1,9 @@
 //! What arrives is never trusted: whatever another rank sends, the answer is an error that names it, or something that
 //! it could have sent; memory stays bounded. And how a token chooses its way.
 
-use super::token::Set;
 use super::*;
 use crate::rng::{Stream, stream};
+use crate::strategy::reach::tests::some_reach;
 use crate::strategy::rotation::tests::some_counts;
 use crate::table::{Axis, Replica, Type};
 
@@ -151,13 +151,33 @@ fn only_copies_and_merges_of_the_lap_that_ends_are_taken() {
     assert!(told(&merge(5, 2, 4), 0).contains("where none can come"));
 }
 
+/// Has some tokens be away, where they travel in pieces.
+fn send_away(tokens: &mut Tokens, rng: &mut Stream, rank: usize) {
+    let workers = tokens.hosting.workers();
+    for number in tokens.held.keys().copied().collect::<Vec<_>>() {
+        if rng.below(2) == 0 {
+            continue;
+        }
+        let Some(token) = tokens.held.remove(&number) else { continue };
+        tokens.queue.retain(|place| place.3 != number);
+        tokens.away.insert(number, ((rank + 1 + rng.below(workers - 1)) % workers, token.values));
+    }
+}
+
 /// A packet of any kind, often nearly right.
-fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
+fn packet(rng: &mut Stream, tokens: &Tokens, from: usize) -> Message {
     let lap = (tokens.drained + rng.below(6) as u64).saturating_sub(1);
     let place = if rng.below(8) == 0 { rng.next() as u16 } else { rng.below(2) as u16 };
     let count = tokens.row_blocks.len();
     let number = |rng: &mut Stream| rng.below(count + 1) as u32;
-    let mut packet = match rng.below(4) {
+    let mut packet = match rng.below(if tokens.reach.is_some() { 6 } else { 4 }) {
+        4 => Packet::Rest {
+            token: number(rng),
+            lane: rng.below(tokens.lanes + 1) as u32,
+            place,
+            entries: Vec::new(),
+        },
+        5 => Packet::Fill { token: number(rng), left: rng.below(4) as u32, place, entries: Vec::new() },
         0 => {
             let head = |rng: &mut Stream| {
                 let visited: Vec<usize> = (0..tokens.lanes).filter(|_| rng.below(3) == 0).collect();
@@ -179,12 +199,17 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
             }
         }
     };
-    let bytes = |token: u32| body_bytes(tokens, usize::from(place.min(1)), token as usize % count);
+    let table = usize::from(place.min(1));
+    let known = |token: u32| token % count as u32;
+    let bytes = |token: u32| body_bytes(tokens, table, token as usize % count);
+    let comes = |token: u32| tokens.visit_bytes(from, known(token), table);
     let length = match &packet {
         _ if rng.below(6) == 0 => rng.below(4000),
         Packet::Visit { tokens, .. } => {
-            tokens.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head.token))
+            tokens.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + comes(head.token))
         }
+        Packet::Rest { token, lane, .. } => tokens.rest_bytes(from, known(*token), *lane as usize, table),
+        Packet::Fill { token, left, .. } => tokens.fill_bytes(*left as usize, known(*token), table),
         Packet::Copy { token, .. } => bytes(*token),
         Packet::Merge { .. } | Packet::Settled { .. } => 0,
     };
@@ -192,7 +217,11 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
         true => some_counts(rng, length),
         false => Part { entries: Vec::new(), body: Buffer::zeroed(length).into() },
     };
-    if let Packet::Visit { entries, .. } | Packet::Copy { entries, .. } = &mut packet {
+    if let Packet::Visit { entries, .. }
+    | Packet::Copy { entries, .. }
+    | Packet::Rest { entries, .. }
+    | Packet::Fill { entries, .. } = &mut packet
+    {
         *entries = part.entries;
     }
     let mut message = Message::shared(&packet, part.body);
@@ -204,33 +233,41 @@ fn packet(rng: &mut Stream, tokens: &Tokens) -> Message {
 
 #[test]
 fn whatever_is_sent_is_refused_by_name_or_takes_no_more_than_two_copies_of_the_tables() {
-    let (mut refused, mut taken) = (0, [0; 3]);
-    for seed in 0..2000 {
+    let (mut refused, mut taken) = (0, [0; 5]);
+    for seed in 0..4000 {
         let mut rng = stream(seed, "hostile-token", &[]);
         let workers = 2 + rng.below(2);
         let lanes = workers + rng.below(4);
         let rank = rng.below(workers);
         let (mut tokens, mut params) = tokens(workers, lanes, rank, rng.below(4) as u64);
         if rng.below(2) == 0 {
+            let specs: Vec<&TableSpec> = params.replicas[1..3].iter().map(|replica| &replica.spec).collect();
+            tokens = tokens.with_reach(Some(some_reach(&mut rng, workers, ROWS, &specs)));
+            send_away(&mut tokens, &mut rng, rank);
+        }
+        if rng.below(2) == 0 {
             let lap = tokens.drained + 1;
             advance(&mut tokens, lap);
         }
         for _ in 0..60 {
             let from = (rank + 1 + rng.below(workers - 1)) % workers;
-            let mut message = packet(&mut rng, &tokens);
+            let mut message = packet(&mut rng, &tokens, from);
             message.from = from;
             let before = (tokens.held.len(), tokens.copies.len(), tokens.merged.arrived.len());
+            let pieces = (tokens.answers.len(), tokens.fills.len());
             let sent = message.head::<Packet>();
             match tokens.take_in(message, &mut params) {
                 Ok(()) => {
                     if let Ok(Packet::Visit { place: 0, tokens: heads, waiting, .. }) = sent {
-                        let bytes = |head: &Head| body_bytes(&tokens, 1, head.token as usize);
+                        let bytes = |head: &Head| tokens.visit_bytes(from, head.token, 1);
                         let length =
                             heads.iter().fold(0, |at: usize, head| at.next_multiple_of(8) + bytes(head));
                         let rest = Packet::Visit { place: 1, tokens: heads, waiting, entries: Vec::new() };
                         assert_eq!(answer(&mut tokens, &mut params, from, &rest, length), "", "seed {seed}");
                     }
                     taken[0] += usize::from(tokens.held.len() > before.0);
+                    taken[3] += usize::from(tokens.answers.len() > pieces.0);
+                    taken[4] += usize::from(tokens.fills.len() > pieces.1);
                     taken[1] += usize::from(tokens.copies.len() > before.1);
                     taken[2] += usize::from(tokens.merged.arrived.len() > before.2);
                 }
@@ -244,6 +281,8 @@ fn whatever_is_sent_is_refused_by_name_or_takes_no_more_than_two_copies_of_the_t
         let count = tokens.row_blocks.len();
         let there =
             tokens.held.len() + tokens.coming.values().map(|coming| coming.heads.len()).sum::<usize>();
+        let fills = tokens.fills.len();
+        assert!(there + tokens.unfilled.len() <= count && fills <= 2 * count, "seed {seed}: {fills} fills");
         assert!(there <= count && tokens.copies.len() <= 2 * count, "seed {seed}: {there} of {count} tokens");
         assert!(tokens.merged.arrived.len() <= 3 * lanes, "seed {seed}");
         assert_eq!(tokens.queue.len(), tokens.held.len(), "seed {seed}");
@@ -295,4 +334,24 @@ fn that_row_blocks_are_home_is_taken_once_from_each_worker() {
     assert_eq!([told(&mut tokens, 1, 5), told(&mut tokens, 2, 5)], ["", ""]);
     assert!(told(&mut tokens, 1, 5).contains("which cannot be"), "doubled");
     assert!(told(&mut tokens, 9, 5).contains("which cannot be"), "no worker");
+}
+
+/// Rank 1 waits for rank 2 to have its tokens home; rank 0 has heard from both and has gone on.
+#[test]
+fn a_token_of_the_next_lap_is_not_sent_home() {
+    let (mut tokens, mut params) = tokens(3, 3, 1, 2);
+    let count = tokens.row_blocks.len();
+    tokens.spread = true;
+    for place in 0..2 {
+        let head = visit(place, &[(0, 1, 2, &[0])], 1);
+        let bytes = body_bytes(&tokens, usize::from(place), 0);
+        assert_eq!(answer(&mut tokens, &mut params, 0, &head, bytes), "");
+    }
+    assert_eq!(tokens.held.len(), count / 3 + 1);
+    assert!(tokens.strays().is_empty() && tokens.is_home(2));
+    tokens.begin_again();
+    let early = &tokens.held[&0];
+    assert_eq!((early.lane, early.visited.count()), (1, 1), "it waits here for its second visit");
+    tokens.held.values_mut().for_each(|token| token.visited.clear());
+    assert_eq!(tokens.strays(), [0], "had it not begun its lap, it would go home");
 }

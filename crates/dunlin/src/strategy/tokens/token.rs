@@ -1,43 +1,8 @@
 //! A token, and what a lane knows of those that it has had.
 
+use crate::strategy::set::Set;
 use crate::table::Storage;
 use serde::{Deserialize, Serialize};
-
-/// Some of the numbers from 0 on, below a bound that both sides know.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Set(Vec<u64>);
-
-impl Set {
-    /// None of `bound` numbers.
-    pub(super) fn new(bound: usize) -> Set {
-        Set(vec![0; bound.div_ceil(64)])
-    }
-
-    pub(super) fn contains(&self, number: usize) -> bool {
-        self.0.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
-    }
-
-    pub(super) fn insert(&mut self, number: usize) {
-        if let Some(word) = self.0.get_mut(number / 64) {
-            *word |= 1 << (number % 64);
-        }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.0.iter().map(|word| word.count_ones() as usize).sum()
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.fill(0);
-    }
-
-    /// True for a set of numbers below `bound`, also if it came from elsewhere.
-    pub(super) fn is_below(&self, bound: usize) -> bool {
-        let beyond =
-            self.0.last().map_or(0, |last| if bound.is_multiple_of(64) { 0 } else { last >> (bound % 64) });
-        self.0.len() == bound.div_ceil(64) && beyond == 0
-    }
-}
 
 /// A row block on its way round the lanes.
 #[derive(Clone, Debug)]
