@@ -94,13 +94,14 @@ def workers_table(a, name, data, workers, solver, base, scratch):
             words = ["ds-softmax", "--train", data, "--epochs", epochs, "--eval-every", epochs, "--set", f"solver={solver}",
                      "--set", "tolerance=1e-9", *processes(count, count, "8GB")]
             found, events = train(a, words, out)
-            sent[epochs] = found["report"]["update_bytes"][0]
+            sent[epochs] = found["report"]["update_bytes"]
             shutil.rmtree(out)
         most = lambda field: max(worker[field] for worker in events[-1]["workers"])
         # The laps that start and measure cancel: both runs have as many.
         rows.append({"set": name, "solver": solver, "workers": count, "peak_mb": max(found["peak_rss_mb_per_process"]),
                      "base_mb": base, "data_mb": most("data_mb"), "model_mb": most("model_mb"),
-                     "bytes_per_worker_and_epoch": (sent[3] - sent[1]) / 2 / count})
+                     **{f"{what}_per_worker_and_epoch": (after - before) / 2 / count
+                        for what, before, after in zip(("bytes", "cut_bytes"), sent[1], sent[3])}})
     return rows
 
 
@@ -185,13 +186,13 @@ def memory_panels(table):
 
 def memory_text(table):
     lines = ["| set | solver | workers | peak MB of a process | without base | of one worker's | data + model counted | of one "
-             "worker's | MB sent a worker and epoch |", "|---|---|--:|--:|--:|--:|--:|--:|--:|"]
+             "worker's | MB a worker and epoch, row blocks whole | as sent |", "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for r in table:
         first = next(other for other in table if (other["set"], other["solver"]) == (r["set"], r["solver"]))
         over, counted = (lambda r: r["peak_mb"] - r["base_mb"]), (lambda r: r["data_mb"] + r["model_mb"])
         lines.append(f"| {r['set']} | {r['solver']} | {r['workers']} | {r['peak_mb']:.1f} | {over(r):.1f} | "
                      f"{over(r) / over(first):.3f} | {counted(r):.2f} | {counted(r) / counted(first):.3f} | "
-                     f"{r['bytes_per_worker_and_epoch'] / 1e6:.3f} |")
+                     f"{r['bytes_per_worker_and_epoch'] / 1e6:.3f} | {r['cut_bytes_per_worker_and_epoch'] / 1e6:.3f} |")
     return lines
 
 
