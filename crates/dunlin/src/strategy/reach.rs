@@ -123,8 +123,9 @@ impl Reach {
     ) -> Result<Option<Reach>> {
         let rank = comm.rank();
         for other in (0..workers).filter(|other| *other != rank) {
-            comm.send(other, REACH, Message::new(&own.set, Buffer::new()))?;
+            comm.send(other, REACH, Message::new(&(&own.set, comm.is_one_host()), Buffer::new()))?;
         }
+        let mut is_one_host = comm.is_one_host();
         let mut touched = Vec::with_capacity(workers);
         for worker in 0..workers {
             if worker == rank {
@@ -132,14 +133,15 @@ impl Reach {
                 continue;
             }
             let message = comm.recv(REACH, Some(worker), "the features that its data touch")?;
-            let set: Set = message.head()?;
+            let (set, is_one): (Set, bool) = message.head()?;
             if !set.is_below(own.bound) {
                 return Err(message.bad(format!("features that are not below {}", own.bound)).into());
             }
+            is_one_host &= is_one;
             touched.push(set);
         }
         let specs: Vec<&TableSpec> = rotating.iter().map(|table| &params.replicas[*table].spec).collect();
-        Ok(Reach::new(touched, own.bound, &specs, comm.is_one_host()))
+        Ok(Reach::new(touched, own.bound, &specs, is_one_host))
     }
 
     /// For these rotating tables; `None` if row blocks had better travel as they are.
