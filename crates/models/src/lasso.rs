@@ -29,6 +29,7 @@ mod single;
 mod small;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use crate::proximal::{POWER, Published, VECTORS, delay};
 use columns::Columns;
@@ -44,6 +45,7 @@ use problem::{Penalty, Point, Scale};
 use serde::{Deserialize, Serialize};
 use single::Progress;
 use std::ops::Range;
+use turn::{Clock, Turn};
 
 /// Number of the table of coefficients, for columns as they are in the data: (columns, 1).
 pub const COEFFICIENTS: usize = 0;
@@ -92,8 +94,8 @@ pub struct Lasso {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Local {
     progress: Progress,
-    turn: lanes::Turn,
-    columns: by_columns::Turn,
+    rows: Turn<lanes::ByRows>,
+    columns: Turn<by_columns::ByColumns>,
     residual: scheduled::Residual,
     published: Published,
     /// Made again after a checkpoint.
@@ -424,12 +426,10 @@ impl Algorithm for Lasso {
             proximal::take(self, unit, params, local);
             return Ok(());
         }
-        let Local { progress, turn, columns, held: Some(held), .. } = local else { return Ok(()) };
-        if self.by_columns.is_some() {
-            return columns.take(self, unit, params, (progress, sums), held);
-        }
+        let Local { progress, rows, columns, held: Some(held), .. } = local else { return Ok(()) };
         if unit.lanes > 1 {
-            return turn.take(self, unit, params, progress, held);
+            let clock = Clock { model: self, unit, params, progress, held, sums };
+            return if self.by_columns.is_some() { columns.take(clock) } else { rows.take(clock) };
         }
         let mut found = Vec::new();
         single::advance(&self.config, self.isa, unit.block, held, progress, |at, solved| {
@@ -453,7 +453,7 @@ impl Algorithm for Lasso {
         if let (Some(lanes), Some(local)) = (self.by_columns, local) {
             let rows = share(targets.len(), lanes, block.id as usize);
             let intercept = params.table::<f64>(INTERCEPT).row(0)[0];
-            let squares: f64 = match local.columns.shown() {
+            let squares: f64 = match local.columns.form.shown() {
                 Some(residual) => residual[rows.clone()].iter().map(|r| r * r).sum(),
                 None => {
                     targets[rows.clone()].iter().map(|target| (f64::from(*target) - intercept).powi(2)).sum()

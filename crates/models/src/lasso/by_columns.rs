@@ -12,11 +12,12 @@
 //! their spans, thousands of rounds for what the Gram matrix of the whole working set settles in ten.
 
 use super::columns::Residual;
-use super::input::{Held, gather};
+use super::input::gather;
 use super::kernel::{Matrix, VECTOR, exact_pairs, mixed, pairs, plus};
-use super::problem::{Penalty, Point, Scale};
-use super::single::{Progress, Round};
-use super::{CORRELATIONS, Lasso, PRODUCTS, Screening, Solved};
+use super::problem::{Penalty, Scale};
+use super::single::{Progress, Round, greatest_beyond};
+use super::turn::{Clock, Form};
+use super::{CORRELATIONS, PRODUCTS};
 use crate::softmax::kernel::{Work, dispatch};
 use dunlin::isa::Isa;
 use dunlin::serial::share;
@@ -38,9 +39,7 @@ pub(super) fn slots(lanes: usize) -> usize {
 
 /// What a lane keeps from clock to clock.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Turn {
-    /// True if the greatest correlations are on the table.
-    summed: bool,
+pub(super) struct ByColumns {
     set: Set,
     /// c of the own columns, and of the working set.
     own: Vec<f64>,
@@ -49,8 +48,6 @@ pub(super) struct Turn {
     residual: Vec<f64>,
     /// r at the coefficients that are on the table; none before the first.
     shown: Option<Vec<f64>>,
-    /// λ of the small problem that is to be solved.
-    asked: Option<f64>,
 }
 
 /// The columns of the working set.
@@ -153,64 +150,10 @@ pub(super) fn end_clock(lanes: usize, sums: &Sums, params: &mut Params) {
     }
 }
 
-impl Turn {
-    /// One clock of one lane.
-    ///
-    /// # Errors
-    /// If there are too many coefficients.
-    pub(super) fn take(
-        &mut self,
-        model: &Lasso,
-        unit: &Unit,
-        params: &mut Params,
-        (progress, sums): (&mut Progress, &mut Sums),
-        held: &Held,
-    ) -> Result<()> {
-        self.summed = !self.summed;
-        if self.summed {
-            self.solve(model, unit, params, (progress, sums), held);
-            return Ok(());
-        }
-        self.judge(model, unit, params, progress, held)
-    }
-
+impl ByColumns {
     /// The residual of all rows at the coefficients on the table; none before the first.
     pub(super) fn shown(&self) -> Option<&[f64]> {
         self.shown.as_deref()
-    }
-
-    /// Takes the new columns in, solves the small problem, and looks at the own columns.
-    fn solve(
-        &mut self,
-        model: &Lasso,
-        unit: &Unit,
-        params: &mut Params,
-        (progress, sums): (&mut Progress, &mut Sums),
-        held: &Held,
-    ) {
-        let slots = slots(unit.lanes);
-        let asked = self.asked.take().map(|lambda| (lambda, self.receive(slots, params)));
-        if let Some((_, new)) = &asked {
-            progress.small.extend(new);
-        }
-        let columns = progress.small.columns.iter();
-        let scales: Vec<Scale> = columns.map(|column| model.scale(params, *column as usize)).collect();
-        if let Some((lambda, new)) = asked {
-            self.set.complete(model.isa, &scales, progress);
-            self.correlations = self.set.correlations(model.isa, &scales, &self.residual);
-            let penalty = Penalty::new(lambda, model.config.l1_ratio);
-            progress.improve(model.isa, penalty, self.correlations.clone(), !new.is_empty());
-            sums.add(TAKEN, 1.0);
-        }
-        self.residual = self.set.residual(model.isa, &scales, &progress.small.weights, &held.target);
-        self.correlations = self.set.correlations(model.isa, &scales, &self.residual);
-        let residual = Residual::new(self.residual.clone());
-        let which = progress.kept.as_ref().unwrap_or(&held.all);
-        self.own = held.correlations_with(unit.block, &residual, which, std::iter::empty());
-        self.own.iter_mut().for_each(|c| *c /= model.rows as f64);
-        let round = self.round(model, unit, Point::default());
-        let most = round.beyond(&progress.small);
-        params.table_mut::<f64>(CORRELATIONS).row_mut(slots + unit.lane)[0] = most;
     }
 
     /// The new columns that are on the tables.
@@ -224,42 +167,6 @@ impl Turn {
             }
         }
         new
-    }
-
-    fn round(&self, model: &Lasso, unit: &Unit, point: Point) -> Round {
-        let first = share(model.width, unit.lanes, unit.lane).start;
-        let (correlations, set) = (self.own.clone(), self.correlations.clone());
-        Round { correlations, first, set, most: 0.0, point }
-    }
-
-    fn judge(
-        &mut self,
-        model: &Lasso,
-        unit: &Unit,
-        params: &mut Params,
-        progress: &mut Progress,
-        held: &Held,
-    ) -> Result<()> {
-        let slots = slots(unit.lanes);
-        let told = params.table::<f64>(CORRELATIONS);
-        let most = (0..unit.lanes).map(|lane| told.row(slots + lane)[0]).fold(0.0, f64::max);
-        params.table_mut::<f64>(CORRELATIONS).row_mut(slots + unit.lane)[0] = 0.0;
-        if progress.lambdas.is_empty() {
-            progress.start(&model.config, most);
-        }
-        let mut round = Round { most, ..self.round(model, unit, held.point(&self.residual)) };
-        let lengths = if model.config.screening == Screening::GapSafe { &held.lengths[..] } else { &[] };
-        let mut found: Vec<(usize, Solved)> = Vec::new();
-        let open = progress.judge(&model.config, &mut round, lengths, |at, solved| found.push((at, solved)));
-        self.shown = Some(self.residual.clone());
-        if unit.lane == 0 {
-            model.write(params, progress, &found);
-        }
-        let Some((penalty, missing)) = open else { return Ok(()) };
-        self.asked = Some(penalty.l1 / model.config.l1_ratio);
-        self.make_room(slots, progress)?;
-        self.offer(unit, params, round.first, &missing, held.all.len());
-        Ok(())
     }
 
     /// Makes room for as many columns as a round may bring; drops those without a coefficient if it must.
@@ -282,6 +189,60 @@ impl Turn {
             params.table_mut::<f64>(CORRELATIONS).row_mut(slot)[0] = f64::from(*column) + 1.0;
             params.table_mut::<f32>(PRODUCTS).row_mut(slot).copy_from_slice(&values);
         }
+    }
+}
+
+impl Form for ByColumns {
+    const SCREENS: bool = true;
+
+    /// Takes the new columns in, solves the small problem, and looks at the own columns.
+    fn solve(&mut self, clock: &mut Clock, asked: Option<f64>) {
+        let Clock { model, unit, params, progress, held, sums } = clock;
+        let slots = slots(unit.lanes);
+        let asked = asked.map(|lambda| (lambda, self.receive(slots, params)));
+        if let Some((_, new)) = &asked {
+            progress.small.extend(new);
+        }
+        let columns = progress.small.columns.iter();
+        let scales: Vec<Scale> = columns.map(|column| model.scale(params, *column as usize)).collect();
+        if let Some((lambda, new)) = asked {
+            self.set.complete(model.isa, &scales, progress);
+            let correlations = self.set.correlations(model.isa, &scales, &self.residual);
+            let penalty = Penalty::new(lambda, model.config.l1_ratio);
+            progress.improve(model.isa, penalty, correlations, !new.is_empty());
+            sums.add(TAKEN, 1.0);
+        }
+        self.residual = self.set.residual(model.isa, &scales, &progress.small.weights, &held.target);
+        self.correlations = self.set.correlations(model.isa, &scales, &self.residual);
+        let residual = Residual::new(self.residual.clone());
+        let which = progress.kept.as_ref().unwrap_or(&held.all);
+        self.own = held.correlations_with(unit.block, &residual, which, std::iter::empty());
+        self.own.iter_mut().for_each(|c| *c /= model.rows as f64);
+        let first = share(model.width, unit.lanes, unit.lane).start;
+        let most = greatest_beyond(&self.own, first, &progress.small);
+        params.table_mut::<f64>(CORRELATIONS).row_mut(slots + unit.lane)[0] = most;
+    }
+
+    fn round(&mut self, Clock { model, unit, params, held, .. }: &mut Clock) -> Round {
+        let slots = slots(unit.lanes);
+        let told = params.table::<f64>(CORRELATIONS);
+        let most = (0..unit.lanes).map(|lane| told.row(slots + lane)[0]).fold(0.0, f64::max);
+        params.table_mut::<f64>(CORRELATIONS).row_mut(slots + unit.lane)[0] = 0.0;
+        let first = share(model.width, unit.lanes, unit.lane).start;
+        let (correlations, set) = (std::mem::take(&mut self.own), std::mem::take(&mut self.correlations));
+        Round { correlations, first, set, most, point: held.point(&self.residual) }
+    }
+
+    fn judged(&mut self, _: &mut Clock, _: Round) {
+        self.shown = Some(self.residual.clone());
+    }
+
+    fn ask(&mut self, clock: &mut Clock, missing: Vec<u32>) -> Result<()> {
+        let Clock { model, unit, params, progress, held, .. } = clock;
+        self.make_room(slots(unit.lanes), progress)?;
+        let first = share(model.width, unit.lanes, unit.lane).start;
+        self.offer(unit, params, first, &missing, held.all.len());
+        Ok(())
     }
 }
 

@@ -5,11 +5,11 @@
 //! solves the same small problem from the same numbers, to the same bits, and only lane 0 writes what came out. A lane
 //! keeps the whole Gram matrix: the table holds the new rows alone.
 
-use super::input::Held;
 use super::problem::{Penalty, Point};
-use super::single::{Progress, Round, greatest};
-use super::{CORRELATIONS, Lasso, PRODUCTS, RESIDUAL, STATE};
-use dunlin::{Params, Result, Unit};
+use super::single::Round;
+use super::turn::{Clock, Form};
+use super::{CORRELATIONS, PRODUCTS, RESIDUAL, STATE};
+use dunlin::Result;
 use serde::{Deserialize, Serialize};
 
 /// New columns in a round.
@@ -22,42 +22,20 @@ pub(super) fn sizes(width: usize) -> (usize, usize) {
     (width.clamp(1, MOST_NEW), width.clamp(1, MOST_COLUMNS))
 }
 
-/// Whose turn it is, and what the next one needs.
+/// What a lane keeps from clock to clock.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Turn {
-    /// True if the sums of correlations are on the table.
-    summed: bool,
+pub(super) struct ByRows {
     /// c of all columns at the current coefficients.
     correlations: Vec<f64>,
-    /// λ, and the number of columns whose products are on the table.
-    asked: Option<(f64, usize)>,
+    /// The number of columns whose products are on the table.
+    new: usize,
 }
 
-impl Turn {
-    /// One clock of one lane.
-    ///
-    /// # Errors
-    /// If there are too many coefficients.
-    pub(super) fn take(
-        &mut self,
-        model: &Lasso,
-        unit: &Unit,
-        params: &mut Params,
-        progress: &mut Progress,
-        held: &Held,
-    ) -> Result<()> {
-        self.summed = !self.summed;
-        if self.summed {
-            self.solve(model, unit, params, progress);
-            self.sum_up(unit, params, progress, held);
-            return Ok(());
-        }
-        self.judge(model, unit, params, progress, held)
-    }
-
+impl ByRows {
     /// Takes the products of the new columns, and solves the small problem.
-    fn solve(&mut self, model: &Lasso, unit: &Unit, params: &mut Params, progress: &mut Progress) {
-        let Some((lambda, new)) = self.asked.take() else { return };
+    fn improve(&mut self, clock: &mut Clock, lambda: f64) {
+        let Clock { model, unit, params, progress, .. } = clock;
+        let new = std::mem::take(&mut self.new);
         let first = progress.small.known;
         let table = params.table::<f64>(PRODUCTS);
         for row in 0..new {
@@ -78,8 +56,16 @@ impl Turn {
         let own = columns.map(|column| self.correlations[*column as usize]).collect();
         progress.improve(model.isa, penalty, own, new > 0);
     }
+}
 
-    fn sum_up(&self, unit: &Unit, params: &mut Params, progress: &Progress, held: &Held) {
+impl Form for ByRows {
+    const SCREENS: bool = false;
+
+    fn solve(&mut self, clock: &mut Clock, asked: Option<f64>) {
+        if let Some(lambda) = asked {
+            self.improve(clock, lambda);
+        }
+        let Clock { unit, params, progress, held, .. } = clock;
         let (correlations, point) = held.correlations(unit.block, &progress.small, &held.all);
         let mut table = params.table_mut::<f64>(CORRELATIONS);
         table.flat_mut().iter_mut().zip(&correlations).for_each(|(sum, own)| *sum += own);
@@ -88,33 +74,26 @@ impl Turn {
         state.row_mut(0)[RESIDUAL + 1] += point.with_target;
     }
 
-    fn judge(
-        &mut self,
-        model: &Lasso,
-        unit: &Unit,
-        params: &mut Params,
-        progress: &mut Progress,
-        held: &Held,
-    ) -> Result<()> {
+    fn round(&mut self, Clock { model, params, progress, .. }: &mut Clock) -> Round {
         let rows = model.rows as f64;
         let sums = params.table::<f64>(CORRELATIONS).flat();
         let correlations: Vec<f64> = sums.iter().map(|sum| sum / rows).collect();
         let state = params.table::<f64>(STATE).row(0);
         let (square, with_target) = (state[RESIDUAL], state[RESIDUAL + 1]);
         let point = Point { rows, square, with_target, ..Point::default() };
-        if progress.lambdas.is_empty() {
-            progress.start(&model.config, greatest(&correlations));
-        }
-        let mut found = Vec::new();
-        let mut round = Round::new(correlations, &progress.small, model.config.l1_ratio < 1.0, point);
-        let open = progress.judge(&model.config, &mut round, &[], |at, solved| found.push((at, solved)));
+        Round::new(correlations, &progress.small, model.config.l1_ratio < 1.0, point)
+    }
+
+    fn judged(&mut self, Clock { unit, params, .. }: &mut Clock, round: Round) {
         self.correlations = round.correlations;
         if unit.lane == 0 {
-            model.write(params, progress, &found);
             params.table_mut::<f64>(CORRELATIONS).flat_mut().fill(0.0);
             params.table_mut::<f64>(STATE).row_mut(0)[RESIDUAL..RESIDUAL + 2].fill(0.0);
         }
-        let Some((penalty, mut missing)) = open else { return Ok(()) };
+    }
+
+    fn ask(&mut self, clock: &mut Clock, mut missing: Vec<u32>) -> Result<()> {
+        let Clock { model, params, progress, held, .. } = clock;
         let (most_new, most) = sizes(model.width);
         if progress.small.known < progress.small.len() {
             missing.clear();
@@ -128,7 +107,7 @@ impl Turn {
         let mut table = params.table_mut::<f64>(PRODUCTS);
         let exact = progress.small.is_exact();
         held.columns.pairs(&columns, first, exact, |i, j, product| table.row_mut(j - first)[i] += product);
-        self.asked = Some((penalty.l1 / model.config.l1_ratio, end - first));
+        self.new = end - first;
         Ok(())
     }
 }

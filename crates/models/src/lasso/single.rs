@@ -68,19 +68,21 @@ impl Round {
     pub(super) fn new(correlations: Vec<f64>, small: &Small, l2: bool, point: Point) -> Round {
         let set: Vec<f64> = small.columns.iter().map(|column| correlations[*column as usize]).collect();
         let mut round = Round { correlations, first: 0, set, most: 0.0, point };
-        round.most = if l2 { round.beyond(small) } else { greatest(&round.correlations) };
+        round.most =
+            if l2 { greatest_beyond(&round.correlations, 0, small) } else { greatest(&round.correlations) };
         round
     }
+}
 
-    /// max |c| of the columns at hand that are not in the working set.
-    pub(super) fn beyond(&self, small: &Small) -> f64 {
-        let mut others = self.correlations.clone();
-        for column in &small.columns {
-            let own = (*column as usize).checked_sub(self.first).and_then(|at| others.get_mut(at));
-            own.into_iter().for_each(|other| *other = 0.0);
-        }
-        greatest(&others)
+/// max |c| of the columns from `first` on, of which these are the `correlations`, that are not in the working set.
+pub(super) fn greatest_beyond(correlations: &[f64], first: usize, small: &Small) -> f64 {
+    let mut is_beyond = vec![true; correlations.len()];
+    for column in &small.columns {
+        let own = (*column as usize).checked_sub(first).and_then(|at| is_beyond.get_mut(at));
+        own.into_iter().for_each(|is_beyond| *is_beyond = false);
     }
+    let beyond = correlations.iter().zip(is_beyond).filter(|(_, is_beyond)| *is_beyond);
+    beyond.fold(0.0f64, |most, (c, _)| most.max(c.abs()))
 }
 
 /// max |c|.
