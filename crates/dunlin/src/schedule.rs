@@ -73,8 +73,15 @@ pub trait Scheduled<Local> {
         Ok(())
     }
 
+    /// What becomes of the numbers that lanes add up in a round, for lanes that have some columns of all rows
+    /// ([`Algorithm::cut_by_columns`](crate::Algorithm::cut_by_columns)); asked for once, where a run begins or goes on. By
+    /// default they are what `pull` and the schedulers want.
+    fn exchange(&self) -> Option<Box<dyn Exchange>> {
+        None
+    }
+
     /// Adds the share of `block` to the partial sums of `variables`: [`Scheduled::partials`] numbers each, variable by
-    /// variable. For the lasso x_j'r over the rows of the block.
+    /// variable. For the lasso x_j'r over the rows of the block. With an [`Exchange`] it has as many numbers as that says.
     fn push(&self, variables: &[u32], block: &Block, params: &Params, local: &Local, partial: &mut [f64]);
 
     /// Applies the rule to the sums over all blocks, sets the variables in the tables, and gives one [`Change`] for each,
@@ -86,7 +93,7 @@ pub trait Scheduled<Local> {
     fn apply(&self, changes: &[Change], block: &Block, params: &Params, local: &mut Local);
 
     /// Adds the share of `block` to x_j'x_k of each pair; for standardised data that of the standardised columns. `out`
-    /// has one number a pair. Only their ratios to x_j'x_j and x_k'x_k matter.
+    /// has one number a pair, or as many as an [`Exchange`] says. Only their ratios to x_j'x_j and x_k'x_k matter.
     fn products(&self, pairs: &[Pair], block: &Block, params: &Params, local: &Local, out: &mut [f64]);
 
     /// Numbers that are added up over all blocks at each measuring, for [`Scheduled::judge`]; by default none.
@@ -101,4 +108,19 @@ pub trait Scheduled<Local> {
     /// Puts what follows from the sums over all blocks, added along the tree of lanes, among the measures of the training
     /// data. Called on every rank with the same bits, before the model's metrics.
     fn judge(&self, _sums: &[f64], _params: &Params, _train: &mut Sums) {}
+}
+
+/// What travels besides partial sums and products, where lanes have some columns of all rows. Then only one lane knows a
+/// variable's column, but its change concerns all, and no lane knows both columns of every pair. So the changes that all are
+/// to hear of, and columns, are among the numbers that lanes add up; a number that one lane alone gives is there to the bit.
+///
+/// A worker has one, and hands it the sums of all lanes: tables that it writes are the same everywhere.
+pub trait Exchange: Send {
+    /// The numbers that [`Scheduled::push`] is given for the picks of `round`, and [`Scheduled::products`] for its pairs. Alike
+    /// on every worker.
+    fn numbers(&self, round: &Round, params: &Params) -> [usize; 2];
+
+    /// Called before `pull` with these numbers of `round`, those of its picks first, added up over all lanes: brings the
+    /// tables up to date, and gives [`Scheduled::partials`] sums for each pick, then the product of each pair. Nothing waits.
+    fn receive(&self, round: &Round, sums: &[f64], params: &mut Params) -> Vec<f64>;
 }

@@ -439,7 +439,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let partials = model.partials();
             let strategy =
                 Scheduled::new(&self.params, plan, run.workers, &self.clocks, partials, run.seed, clocks);
-            return Ok(Box::new(strategy));
+            return Ok(Box::new(strategy.with_exchange(model.exchange())));
         }
         if run.lanes == 1 {
             return Ok(Box::new(Solo::default()));

@@ -61,6 +61,8 @@ const STATE: usize = 4;
 const CORRELATIONS: usize = 5;
 /// New rows of the Gram matrix, summed over lanes.
 const PRODUCTS: usize = 6;
+/// The residual without its shift, its shift, and its sum; only of scheduled lanes that have some columns each.
+const RESIDUALS: usize = 7;
 
 const TARGET_SUM: usize = 0;
 const BLOCKS: usize = 1;
@@ -133,6 +135,11 @@ impl Lasso {
         lane == 0 || self.by_columns.is_none()
     }
 
+    /// True if each lane has some columns of all rows, and they are updated as a scheduler says.
+    fn schedules_columns(&self) -> bool {
+        self.by_columns.is_some() && self.strategy == Some(StrategyKind::Scheduled)
+    }
+
     /// Centre and unit of every column, once the sums of all lanes are there.
     fn scales(&self, params: &Params) -> Vec<Scale> {
         let Config { intercept, standardise, .. } = self.config;
@@ -152,17 +159,22 @@ impl Lasso {
         params.table::<f64>(STATE).row(0)[TARGET_SUM] / self.rows.max(1) as f64
     }
 
+    /// Targets without their centre. One that is the mean but for rounding is the mean: where all are alike nothing is left
+    /// to explain.
+    fn centred(&self, targets: &[f32], params: &Params) -> Vec<f64> {
+        let centre = self.target_centre(params);
+        let left =
+            |target: f64| if (target - centre).abs() <= 1e-13 * centre.abs() { 0.0 } else { target - centre };
+        targets.iter().map(|target| left(f64::from(*target))).collect()
+    }
+
     fn hold(&self, block: &Block, params: &Params, own: Range<usize>) -> Result<Held> {
         let scales: Vec<Scale> = own.clone().map(|column| self.scale(params, column)).collect();
         let columns = Columns::new(block, &scales, self.isa);
         let (Some(columns), Some(targets)) = (columns, targets(block)) else {
             return Err(Error::Data(format!("lasso: block {} has no rows with targets", block.id)));
         };
-        let centre = self.target_centre(params);
-        // A target that is the mean but for rounding is the mean: where all are alike nothing is left to explain.
-        let left =
-            |target: f64| if (target - centre).abs() <= 1e-13 * centre.abs() { 0.0 } else { target - centre };
-        let target = targets.iter().map(|target| left(f64::from(*target))).collect();
+        let target = self.centred(targets, params);
         let squares = params.table::<f64>(SQUARES);
         let length = |(column, scale): (usize, &Scale)| {
             (squares.row(own.start + column)[1] / self.rows.max(1) as f64).sqrt() * scale.factor
@@ -200,6 +212,19 @@ impl Lasso {
             state.row_mut(0)[JUDGED] = 1.0;
         }
         state.row_mut(0)[SOLVED] = progress.solved as f64;
+    }
+
+    /// ‖r‖² of some rows, where lanes have some columns of all and no row is whole in one place.
+    fn squares_by_columns(&self, rows: Range<usize>, targets: &[f32], params: &Params, local: &Local) -> f64 {
+        if self.schedules_columns() {
+            let residual = scheduled::by_columns::residual(params, self.rows);
+            return residual.stored[rows].iter().map(|r| (r + residual.shift).powi(2)).sum();
+        }
+        let intercept = params.table::<f64>(INTERCEPT).row(0)[0];
+        match local.columns.form.shown() {
+            Some(residual) => residual[rows].iter().map(|r| r * r).sum(),
+            None => targets[rows].iter().map(|target| (f64::from(*target) - intercept).powi(2)).sum(),
+        }
     }
 
     /// Σ penalty of the coefficients.
@@ -328,14 +353,18 @@ impl Algorithm for Lasso {
     }
 
     fn cut_by_columns(&mut self, lanes: usize, at_hand: bool) -> Result<bool> {
-        let can = self.solver == Solver::WorkingSet && self.strategy == Some(StrategyKind::AllReduce);
+        let can = self.solver == Solver::WorkingSet
+            && matches!(self.strategy, Some(StrategyKind::AllReduce | StrategyKind::Scheduled));
         let refuse = |text: &str| Err(Error::Usage(format!("lasso: cut = columns: {text}")));
         let is_wide = match self.config.cut {
             Cut::Rows => false,
             Cut::Columns if !can => {
-                return refuse("needs --strategy allreduce and solver = workingset or auto");
+                return refuse("needs --strategy allreduce or scheduled, and solver = workingset or auto");
             }
             Cut::Columns if !at_hand => return refuse("needs all rows in memory; leave --memory away"),
+            Cut::Columns if lanes > self.width => {
+                return refuse(&format!("{} columns for {lanes} lanes; give fewer --lanes", self.width));
+            }
             Cut::Columns => true,
             Cut::Auto => can && at_hand && self.width > self.rows,
         };
@@ -353,7 +382,7 @@ impl Algorithm for Lasso {
         };
         let correlations = self.by_columns.map_or(self.width, |lanes| new + lanes);
         let element = if self.by_columns.is_some() { Type::F32 } else { Type::F64 };
-        vec![
+        let mut tables = vec![
             table("coefficients", self.width, 1),
             table("intercept", 1, 1).axis(Axis::Whole),
             table("path", self.config.path, 4).axis(Axis::Whole),
@@ -361,7 +390,14 @@ impl Algorithm for Lasso {
             table("lasso_state", 1, FIELDS).axis(Axis::Whole).working(),
             table("correlations", correlations, 1).working(),
             table("products", new, most).axis(Axis::Whole).working().element(element),
-        ]
+        ];
+        if self.schedules_columns() {
+            tables[SQUARES] = table("squares", self.width, scheduled::by_columns::KNOWN).working();
+            tables[CORRELATIONS] = table("correlations", 1, 1).working();
+            tables[PRODUCTS] = table("products", 1, 1).axis(Axis::Whole).working();
+            tables.push(table("residual", self.rows + 2, 1).axis(Axis::Whole).working());
+        }
+        tables
     }
 
     /// Sums, then squares about their mean; for a step, the power method.
@@ -378,7 +414,10 @@ impl Algorithm for Lasso {
             input::check(unit.block, own.len())?;
             let mut squares = params.table_mut::<f64>(SQUARES);
             let sums = moments::sums(unit.block, own.len(), self.isa);
-            own.zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
+            own.clone().zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
+            if self.schedules_columns() {
+                scheduled::by_columns::count(unit.block, own.start, own.len(), params);
+            }
             let mut state = params.table_mut::<f64>(STATE);
             let sum: f64 =
                 targets(unit.block).iter().copied().flatten().map(|target| f64::from(*target)).sum();
@@ -412,6 +451,9 @@ impl Algorithm for Lasso {
         own.clone().zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
         let sums = moments::with_targets(unit.block, targets, centre, own.len(), self.isa);
         own.zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[2] += sum);
+        if self.schedules_columns() && unit.lane == 0 {
+            scheduled::by_columns::start(&self.centred(targets, params), params);
+        }
         Ok(local.unwrap_or_default())
     }
 
@@ -452,14 +494,7 @@ impl Algorithm for Lasso {
         let Some(targets) = targets(block) else { return };
         if let (Some(lanes), Some(local)) = (self.by_columns, local) {
             let rows = share(targets.len(), lanes, block.id as usize);
-            let intercept = params.table::<f64>(INTERCEPT).row(0)[0];
-            let squares: f64 = match local.columns.form.shown() {
-                Some(residual) => residual[rows.clone()].iter().map(|r| r * r).sum(),
-                None => {
-                    targets[rows.clone()].iter().map(|target| (f64::from(*target) - intercept).powi(2)).sum()
-                }
-            };
-            sums.add("squares", squares);
+            sums.add("squares", self.squares_by_columns(rows.clone(), targets, params, local));
             sums.add("rows", rows.len() as f64);
             return;
         }

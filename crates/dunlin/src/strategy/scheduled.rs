@@ -12,7 +12,7 @@ use super::allreduce::AllReduce;
 use super::solo::Solo;
 use super::{Lanes, Report, Strategy, Task};
 use crate::channel::SCHEDULE;
-use crate::schedule::{Change, Pipeline, Plan, Round, Scheduler};
+use crate::schedule::{Change, Exchange, Pipeline, Plan, Round, Scheduler};
 use crate::table::{Params, Replica, Storage, TableSpec, Type};
 use crate::{Result, Sums};
 use dunlin_comm::collective::{Folder, Node, Op};
@@ -42,6 +42,7 @@ pub struct Scheduled {
     workers: usize,
     /// Numbers that a variable's partial sums have.
     partials: usize,
+    exchange: Option<Box<dyn Exchange>>,
     plan: Plan,
     pipeline: Pipeline,
     /// The strategy of the clocks of `begin`, of which there are so many, and how many have ended.
@@ -53,8 +54,9 @@ pub struct Scheduled {
     next: u64,
     /// Lanes that have not been in a round.
     unprepared: Vec<usize>,
-    /// The round that lanes work on.
+    /// The round that lanes work on, and the numbers that they add up for its picks and pairs.
     round: Round,
+    numbers: [usize; 2],
     own: Folder<Buffer>,
     /// This worker's sums of rounds on their way.
     sent: VecDeque<Parts>,
@@ -91,6 +93,7 @@ impl Scheduled {
             last: lanes.hosted.end.saturating_sub(1),
             workers,
             partials,
+            exchange: None,
             plan: plan.clone(),
             pipeline: Pipeline::new(plan, seed, state),
             start,
@@ -100,12 +103,18 @@ impl Scheduled {
             next: clock.max(start_clocks),
             unprepared: lanes.hosted.clone().collect(),
             round: Round::default(),
+            numbers: [0; 2],
             own: Folder::new(lanes.total),
             sent: VecDeque::new(),
             sums: None,
             changes: Vec::new(),
             report: Report::default(),
         }
+    }
+
+    /// The same with what the model makes of the numbers of a round.
+    pub fn with_exchange(self, exchange: Option<Box<dyn Exchange>>) -> Scheduled {
+        Scheduled { exchange, ..self }
     }
 
     /// From here on all that is written is the same everywhere: no table needs a base.
@@ -131,9 +140,18 @@ impl Scheduled {
         is_first
     }
 
-    /// Numbers of the partial sums of the current round, those of its products behind those of its variables.
+    /// Numbers that lanes add up for the picks of the current round, and behind them for its pairs.
     pub fn numbers(&self) -> [usize; 2] {
-        [self.round.picks.len() * self.partials, self.round.pairs.len()]
+        self.numbers
+    }
+
+    fn begin(&mut self, number: u64, params: &Params) {
+        let round = self.pipeline.begin(number);
+        self.numbers = match &self.exchange {
+            Some(exchange) => exchange.numbers(round, params),
+            None => [round.picks.len() * self.partials, round.pairs.len()],
+        };
+        self.round.clone_from(round);
     }
 
     /// Lane `lane` has worked out its partial sums of the current round.
@@ -161,10 +179,8 @@ impl Scheduled {
     /// The sums of all lanes of the oldest round that was sent.
     fn receive(&mut self, comm: &mut Comm) -> Result<Arc<Buffer>> {
         let parts = self.sent.pop_front().unwrap_or_default();
-        let (number, length) = match self.pipeline.oldest() {
-            Some(round) => (round.number, round.picks.len() * self.partials + round.pairs.len()),
-            None => (0, 0),
-        };
+        let number = self.pipeline.oldest().map_or(0, |round| round.number);
+        let length = parts.first().map_or(0, |(_, sums)| sums.len() / size_of::<f64>());
         if self.workers == 1 {
             return Ok(parts.into_iter().next().map(|(_, sums)| sums).unwrap_or_default());
         }
@@ -191,6 +207,16 @@ impl Scheduled {
             }
             .into()),
         }
+    }
+
+    /// What the partial sums and products of the oldest round are, given what was added up over all lanes.
+    fn unpack(&self, sums: Arc<Buffer>, params: &mut Params) -> Arc<Buffer> {
+        let (Some(exchange), Some(round)) = (&self.exchange, self.pipeline.oldest()) else { return sums };
+        let numbers = sums.slice(0, sums.len() / size_of::<f64>()).unwrap_or_default();
+        let unpacked = exchange.receive(round, numbers, params);
+        let mut buffer = Buffer::zeroed(unpacked.len() * size_of::<f64>());
+        buffer.slice_mut(0, unpacked.len()).unwrap_or_default().copy_from_slice(&unpacked);
+        Arc::new(buffer)
     }
 
     /// The parts of worker `from` of a round, which come in the order of rounds.
@@ -262,13 +288,13 @@ impl Strategy for Scheduled {
             let start = comm.now();
             let sums = self.receive(comm);
             self.report.blocked_seconds += comm.now().since(start).as_secs_f64();
-            self.sums = Some(sums?);
+            self.sums = Some(self.unpack(sums?, params));
             return Ok(Task::EndClock(Sums::default()));
         }
         if clock >= until {
             return Ok(Task::Reached);
         }
-        self.round.clone_from(self.pipeline.begin(number));
+        self.begin(number, params);
         self.next = clock + 1;
         Ok(Task::Work { lane, row_block: 0, clock })
     }

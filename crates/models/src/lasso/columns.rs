@@ -59,6 +59,24 @@ pub(super) enum Column<'a> {
     Sparse { places: &'a [u32], values: &'a [f32], shift: f64, sum: f64 },
 }
 
+impl Column<'_> {
+    /// What is to be taken off every row.
+    pub(super) fn shift(&self) -> f64 {
+        match self {
+            Column::Dense(_) => 0.0,
+            Column::Sparse { shift, .. } => *shift,
+        }
+    }
+
+    /// Σ x̃ over `rows` rows.
+    pub(super) fn total(&self, rows: usize) -> f64 {
+        match self {
+            Column::Dense(values) => values.iter().map(|value| f64::from(*value)).sum(),
+            Column::Sparse { shift, sum, .. } => sum - shift * rows as f64,
+        }
+    }
+}
+
 impl Columns {
     /// Column number `column`.
     pub(super) fn column(&self, column: u32) -> Column<'_> {

@@ -27,8 +27,8 @@ pub struct Config {
     /// they have no coefficient; `off` looks at all. The optimum is the same. Default `off`: a working set needs few such
     /// sweeps, and most come before the gap is small (along a path it costs more than it saves).
     pub screening: Screening,
-    /// With several lanes: `rows` gives each some rows, `columns` some columns of all rows, for the working-set solver, and
-    /// `auto` columns where there are more of them than rows. Default `auto`.
+    /// With several lanes: `rows` gives each some rows, `columns` some columns of all rows, for the working-set solver and
+    /// under `scheduled`, and `auto` columns where there are more of them than rows. Default `auto`.
     pub cut: Cut,
 }
 

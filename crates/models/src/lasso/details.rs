@@ -38,8 +38,8 @@ pub(super) const DETAILS: Details = Details {
         setting(
             "cut",
             "auto, rows or columns",
-            "what a lane has: some rows, or (strategy allreduce, solver=workingset) some columns of all rows; auto takes columns \
-             where there are more of them than rows",
+            "what a lane has: some rows, or (strategy allreduce or scheduled, solver=workingset) some columns of all rows; auto \
+             takes columns where there are more of them than rows",
         ),
     ],
     tables: &[
@@ -49,7 +49,8 @@ pub(super) const DETAILS: Details = Details {
         table(
             "squares",
             "columns x 3",
-            "sums of values, of squares and of products with the targets; working memory, not saved",
+            "sums of values, of squares and of products with the targets (scheduled by columns: numbers of stored values too); \
+             working memory, not saved",
         ),
         table("lasso_state", "1 x 7", "likewise"),
         table(
@@ -62,6 +63,11 @@ pub(super) const DETAILS: Details = Details {
             "up to 64 x 2048",
             "new rows of the Gram matrix (solver=proximal: columns x 4, its products with vectors; cut by columns: 128 x rows, new \
              columns); likewise",
+        ),
+        table(
+            "residual",
+            "(rows + 2) x 1",
+            "scheduled by columns: of every row, its shift, its sum; likewise",
         ),
     ],
     metrics: &[

@@ -227,14 +227,14 @@ pub(super) fn exact_pairs(
 
 /// Σ a[k] b[k], in eight accumulators.
 #[inline(always)]
-pub(super) fn mixed(a: &[f64], b: &[f32]) -> f64 {
+pub(super) fn mixed<T: Copy + Into<f64>>(a: &[f64], b: &[T]) -> f64 {
     let (left, rest) = a.as_chunks::<8>();
     let (right, other) = b.as_chunks::<8>();
     let mut sums = [0.0f64; 8];
     for (left, right) in left.iter().zip(right) {
-        (0..8).for_each(|at| sums[at] = left[at].mul_add(f64::from(right[at]), sums[at]));
+        (0..8).for_each(|at| sums[at] = left[at].mul_add(right[at].into(), sums[at]));
     }
-    let tail: f64 = rest.iter().zip(other).map(|(a, b)| a * f64::from(*b)).sum();
+    let tail: f64 = rest.iter().zip(other).map(|(a, b)| a * (*b).into()).sum();
     ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7])) + tail
 }
 

@@ -1,10 +1,12 @@
 //! Variable by variable, as a scheduler says: `--strategy scheduled`. The rows are cut; every lane has the residual of
-//! its rows, and a coefficient moves by the sum of x̃ᵀ r over the lanes.
+//! its rows, and a coefficient moves by the sum of x̃ᵀ r over the lanes. Or the columns are (`scheduled/by_columns.rs`).
+
+pub(super) mod by_columns;
 
 use super::columns::Column;
 use super::problem::{Penalty, Scale};
 use super::{COEFFICIENTS, Config, INTERCEPT, LAMBDA, Lasso, Local, SQUARES, STATE};
-use dunlin::schedule::{Change, Pair, Scheduled};
+use dunlin::schedule::{Change, Exchange, Pair, Scheduled};
 use dunlin::{Block, Params, Result, Sums};
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +21,23 @@ pub(super) struct Residual {
     sum: f64,
 }
 
-impl Residual {
+/// A residual, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    /// r without `shift`.
+    pub(super) stored: &'a [f64],
+    /// What centring sparse columns adds to every row.
+    pub(super) shift: f64,
+    /// Σ r.
+    sum: f64,
+}
+
+impl View<'_> {
     /// x̃ᵀ r.
     fn product(&self, column: &Column) -> f64 {
         match column {
             Column::Dense(values) => {
-                values.iter().zip(&self.stored).map(|(value, residual)| f64::from(*value) * residual).sum()
+                values.iter().zip(self.stored).map(|(value, residual)| f64::from(*value) * residual).sum()
             }
             Column::Sparse { places, values, shift, sum } => {
                 let entries = places.iter().zip(*values);
@@ -33,6 +46,12 @@ impl Residual {
                 stored + self.shift * sum - shift * self.sum
             }
         }
+    }
+}
+
+impl Residual {
+    fn view(&self) -> View<'_> {
+        View { stored: &self.stored, shift: self.shift, sum: self.sum }
     }
 
     /// r − delta x̃.
@@ -101,6 +120,21 @@ impl Lasso {
             self.config.lambda_fraction * most / self.config.l1_ratio
         })
     }
+
+    /// The penalty that coefficients are set by, also before the first round has put its λ on the table.
+    fn rule(&self, params: &Params) -> Penalty {
+        let known = params.table::<f64>(STATE).row(0)[LAMBDA];
+        Penalty::new(if known > 0.0 { known } else { self.lambda(params) }, self.config.l1_ratio)
+    }
+}
+
+/// The coefficient of a scaled column, as it is and where it is best for the sum x̃ᵀ r over all rows.
+fn updated(model: &Lasso, rule: Penalty, params: &Params, column: usize, product: f64) -> [f64; 2] {
+    let (rows, factor) = (model.rows.max(1) as f64, model.scale(params, column).factor);
+    let square = params.table::<f64>(SQUARES).row(column)[1] * factor * factor / rows;
+    let stored = params.table::<f64>(COEFFICIENTS).row(column)[0];
+    let old = if factor > 0.0 { stored / factor } else { 0.0 };
+    [old, rule.best(product / rows + square * old, square)]
 }
 
 impl Scheduled<Local> for Lasso {
@@ -109,8 +143,8 @@ impl Scheduled<Local> for Lasso {
     }
 
     fn prepare(&self, block: &Block, params: &Params, local: &mut Local) -> Result<()> {
-        let held = self.hold(block, params, 0..self.width)?;
-        if local.residual.stored.is_empty() {
+        let held = self.hold(block, params, self.own(block.id as usize))?;
+        if local.residual.stored.is_empty() && self.by_columns.is_none() {
             let sum = held.target.iter().sum();
             local.residual = Residual { stored: held.target.clone(), shift: 0.0, sum };
         }
@@ -118,32 +152,36 @@ impl Scheduled<Local> for Lasso {
         Ok(())
     }
 
-    fn push(&self, variables: &[u32], _: &Block, _: &Params, local: &Local, partial: &mut [f64]) {
+    fn exchange(&self) -> Option<Box<dyn Exchange>> {
+        self.by_columns.map(|_| Box::new(by_columns::Travel(self.clone())) as Box<dyn Exchange>)
+    }
+
+    fn push(&self, variables: &[u32], block: &Block, params: &Params, local: &Local, partial: &mut [f64]) {
         let Some(held) = &local.held else { return };
+        if self.by_columns.is_some() {
+            return self.push_columns(variables, block, params, held, partial);
+        }
         for (variable, partial) in variables.iter().zip(partial) {
-            *partial += local.residual.product(&held.columns.column(*variable));
+            *partial += local.residual.view().product(&held.columns.column(*variable));
         }
     }
 
     fn pull(&self, variables: &[u32], sums: &[f64], params: &mut Params, changes: &mut Vec<Change>) {
-        let rows = self.rows.max(1) as f64;
         if params.table::<f64>(STATE).row(0)[LAMBDA] == 0.0 {
             let lambda = self.lambda(params);
             params.table_mut::<f64>(STATE).row_mut(0)[LAMBDA] = lambda;
             let centre = self.target_centre(params);
             params.table_mut::<f64>(INTERCEPT).row_mut(0)[0] = centre;
         }
-        let penalty = Penalty::new(params.table::<f64>(STATE).row(0)[LAMBDA], self.config.l1_ratio);
+        let rule = self.rule(params);
         for (variable, sum) in variables.iter().zip(sums) {
             let column = *variable as usize;
-            let Scale { centre, factor } = self.scale(params, column);
-            let square = params.table::<f64>(SQUARES).row(column)[1] * factor * factor / rows;
-            let [mut coefficients, mut intercept] = params.tables_mut::<f64, 2>([COEFFICIENTS, INTERCEPT]);
-            let stored = coefficients.row(column)[0];
-            let old = if factor > 0.0 { stored / factor } else { 0.0 };
-            let new = penalty.best(sum / rows + square * old, square);
+            let [old, new] = updated(self, rule, params, column, *sum);
             if new != old {
-                coefficients.row_mut(column)[0] = new * factor;
+                let Scale { centre, factor } = self.scale(params, column);
+                let [mut coefficients, mut intercept] =
+                    params.tables_mut::<f64, 2>([COEFFICIENTS, INTERCEPT]);
+                let stored = std::mem::replace(&mut coefficients.row_mut(column)[0], new * factor);
                 intercept.row_mut(0)[0] -= centre * (new * factor - stored);
             }
             changes.push(Change { variable: *variable, old, new });
@@ -152,13 +190,19 @@ impl Scheduled<Local> for Lasso {
 
     fn apply(&self, changes: &[Change], _: &Block, _: &Params, local: &mut Local) {
         let Local { held: Some(held), residual, .. } = local else { return };
+        if self.by_columns.is_some() {
+            return; // the table of residuals is up to date
+        }
         for change in changes {
             residual.subtract(&held.columns.column(change.variable), change.new - change.old);
         }
     }
 
-    fn products(&self, pairs: &[Pair], block: &Block, _: &Params, local: &Local, out: &mut [f64]) {
+    fn products(&self, pairs: &[Pair], block: &Block, params: &Params, local: &Local, out: &mut [f64]) {
         let Some(held) = &local.held else { return };
+        if self.by_columns.is_some() {
+            return self.give_columns(pairs, block, params, held, out);
+        }
         for ((left, right), out) in pairs.iter().zip(out) {
             *out += product(&held.columns.column(*left), &held.columns.column(*right), block.rows());
         }
@@ -169,16 +213,23 @@ impl Scheduled<Local> for Lasso {
         self.width + 2
     }
 
-    fn survey(&self, _: &Block, _: &Params, local: &Local, out: &mut [f64]) {
+    fn survey(&self, block: &Block, params: &Params, local: &Local, out: &mut [f64]) {
         let Some(held) = &local.held else { return };
+        let (own, lane) = (self.own(block.id as usize), block.id as usize);
+        let residual = match self.by_columns {
+            Some(_) => by_columns::residual(params, self.rows),
+            None => local.residual.view(),
+        };
         let (products, squares) = out.split_at_mut(self.width);
-        for (column, product) in products.iter_mut().enumerate() {
-            *product += local.residual.product(&held.columns.column(column as u32));
+        for (column, product) in products[own].iter_mut().enumerate() {
+            *product += residual.product(&held.columns.column(column as u32));
         }
-        for (stored, target) in local.residual.stored.iter().zip(&held.target) {
-            let residual = stored + local.residual.shift;
-            squares[0] += residual * residual;
-            squares[1] += residual * target;
+        if self.counts(lane) {
+            for (stored, target) in residual.stored.iter().zip(&held.target) {
+                let residual = stored + residual.shift;
+                squares[0] += residual * residual;
+                squares[1] += residual * target;
+            }
         }
     }
 

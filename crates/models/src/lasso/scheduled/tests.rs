@@ -18,6 +18,7 @@ fn train(data: &str, strategy: &str, [workers, lanes]: [usize; 2], change: impl 
     run.settings["standardise"] = json!(true);
     run.settings["tolerance"] = json!(1e-10);
     run.settings["lambda_fraction"] = json!(0.05);
+    run.settings["cut"] = json!("rows");
     change(&mut run);
     crate::train(&Cluster::Threads(workers), &run, &source).expect("trained")
 }
