@@ -111,3 +111,6 @@ impl Form for ByRows {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
