@@ -56,6 +56,7 @@ fn train(setup: &Setup, strategy: &str, machines: usize, until: Option<f64>) -> 
     run.strategy = strategy.parse()?;
     (run.seed, run.compute_ns) = (setup.seed, setup.compute_ns);
     run.settings["tolerance"] = 1e-9.into();
+    run.settings["cut"] = "rows".into();
     run.stop.epochs = setup.epochs;
     run.stop.until = until.map(|value| Until { metric: "train_objective".into(), at_most: true, value });
     dunlin_models::train(&Cluster::Sim(SimConfig::new(machines, setup.seed)), &run, &source)

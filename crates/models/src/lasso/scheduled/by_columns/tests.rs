@@ -2,6 +2,8 @@
 
 use super::{Packing, in_pairs};
 use crate::lasso::columns::Column;
+use crate::lasso::{Config, Cut, Lasso};
+use dunlin::algorithm::{Algorithm, StrategyKind};
 use dunlin::comm::{Cluster, SimConfig};
 use dunlin::data::{ReadOptions, read};
 use dunlin::event::Outcome;
@@ -153,6 +155,11 @@ fn what_cannot_be_is_refused_in_words() {
     let run = run(few, "scheduled", [1, 4], |_| {});
     let error = crate::train(&Cluster::Threads(1), &run, &source(few, 4)).expect_err("refused").to_string();
     assert!(error.contains("cut = columns: 3 columns for 4 lanes; give fewer --lanes"), "{error}");
+    let config = Config { cut: Cut::Columns, ..Config::default() };
+    let mut model = Lasso::new(&config, source(DENSE, 2).shape()).expect("a model");
+    model.under(StrategyKind::Scheduled, Some(0)).expect("allowed");
+    let error = model.cut_by_columns(2, false).expect_err("refused").to_string();
+    assert!(error.contains("needs all rows in memory; leave --memory away"), "{error}");
 }
 
 #[test]
