@@ -10,7 +10,7 @@
 //! duality gap at the residual, over all columns. One lane has everything at hand (`lasso/single.rs`); with several, the
 //! rows are cut, and correlations and new parts of the Gram matrix are summed over the lanes (`lasso/lanes.rs`), or, where there
 //! are more columns than rows, the columns are, and lanes exchange those of the working set (`lasso/by_columns.rs`). Beside it
-//! stand coordinate descent, which `--strategy scheduled` chooses (`lasso/scheduled.rs`), and `solver=proximal` for the
+//! stand coordinate descent, which `--strategy scheduled` chooses, cut either way (`lasso/scheduled.rs`), and `solver=proximal` for the
 //! parameter server and its stale reads ([`proximal`](crate::proximal)).
 
 mod by_columns;
@@ -22,17 +22,18 @@ mod input;
 mod kernel;
 mod lanes;
 mod moments;
+mod outcome;
 pub mod problem;
 mod proximal;
 mod scheduled;
 mod single;
 mod small;
+mod start;
 #[cfg(test)]
 mod tests;
 mod turn;
 
 use crate::proximal::{POWER, Published, VECTORS, delay};
-use columns::Columns;
 pub use config::{Config, Cut, Screening, Solver};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Contents, Kind, Names, ReadOptions};
@@ -40,8 +41,8 @@ use dunlin::isa::{self, Isa};
 use dunlin::serial::share;
 use dunlin::table::Type;
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
-use input::{Held, each_value, targets};
-use problem::{Penalty, Point, Scale};
+use input::{Held, targets};
+use outcome::Solved;
 use serde::{Deserialize, Serialize};
 use single::Progress;
 use std::ops::Range;
@@ -105,15 +106,6 @@ pub struct Local {
     held: Option<Held>,
 }
 
-/// What was found for a λ at the current coefficients.
-#[derive(Clone, Copy, Debug)]
-struct Solved {
-    lambda: f64,
-    nonzeros: usize,
-    point: Point,
-    gap: f64,
-}
-
 impl Lasso {
     fn check_path(&self) -> Result<()> {
         match (self.solver, self.config.path) {
@@ -138,159 +130,6 @@ impl Lasso {
     /// True if each lane has some columns of all rows, and they are updated as a scheduler says.
     fn schedules_columns(&self) -> bool {
         self.by_columns.is_some() && self.strategy == Some(StrategyKind::Scheduled)
-    }
-
-    /// Centre and unit of every column, once the sums of all lanes are there.
-    fn scales(&self, params: &Params) -> Vec<Scale> {
-        let Config { intercept, standardise, .. } = self.config;
-        let squares = params.table::<f64>(SQUARES);
-        let scale = |column: usize| {
-            let row = squares.row(column);
-            Scale::new(self.rows, row[0], row[1], intercept, standardise)
-        };
-        (0..self.width).map(scale).collect()
-    }
-
-    /// What is taken off every target.
-    fn target_centre(&self, params: &Params) -> f64 {
-        if !self.config.intercept {
-            return 0.0;
-        }
-        params.table::<f64>(STATE).row(0)[TARGET_SUM] / self.rows.max(1) as f64
-    }
-
-    /// Targets without their centre. One that is the mean but for rounding is the mean: where all are alike nothing is left
-    /// to explain.
-    fn centred(&self, targets: &[f32], params: &Params) -> Vec<f64> {
-        let centre = self.target_centre(params);
-        let left =
-            |target: f64| if (target - centre).abs() <= 1e-13 * centre.abs() { 0.0 } else { target - centre };
-        targets.iter().map(|target| left(f64::from(*target))).collect()
-    }
-
-    fn hold(&self, block: &Block, params: &Params, own: Range<usize>) -> Result<Held> {
-        let scales: Vec<Scale> = own.clone().map(|column| self.scale(params, column)).collect();
-        let columns = Columns::new(block, &scales, self.isa);
-        let (Some(columns), Some(targets)) = (columns, targets(block)) else {
-            return Err(Error::Data(format!("lasso: block {} has no rows with targets", block.id)));
-        };
-        let target = self.centred(targets, params);
-        let squares = params.table::<f64>(SQUARES);
-        let length = |(column, scale): (usize, &Scale)| {
-            (squares.row(own.start + column)[1] / self.rows.max(1) as f64).sqrt() * scale.factor
-        };
-        let lengths = scales.iter().enumerate().map(length).collect();
-        Ok(Held { columns, target, all: (0..own.len() as u32).collect(), scales, lengths })
-    }
-
-    /// Writes the coefficients, for columns as they are in the data.
-    fn write(&self, params: &mut Params, progress: &Progress, found: &[(usize, Solved)]) {
-        let used = progress.small.iter().filter(|(_, weight)| *weight != 0.0);
-        let used: Vec<(u32, f64, Scale)> =
-            used.map(|(column, weight)| (column, weight, self.scale(params, column as usize))).collect();
-        let mut intercept = self.target_centre(params);
-        let mut table = params.table_mut::<f64>(COEFFICIENTS);
-        let flat = table.flat_mut();
-        flat.fill(0.0);
-        for (column, weight, Scale { centre, factor }) in used {
-            flat[column as usize] = weight * factor;
-            intercept -= centre * weight * factor;
-        }
-        params.table_mut::<f64>(INTERCEPT).row_mut(0)[0] = intercept;
-        let mut path = params.table_mut::<f64>(PATH);
-        for (at, found) in found {
-            path.row_mut(*at).copy_from_slice(&[
-                found.lambda,
-                found.nonzeros as f64,
-                found.point.primal(),
-                found.gap,
-            ]);
-        }
-        let mut state = params.table_mut::<f64>(STATE);
-        if let Some((_, last)) = found.last() {
-            state.row_mut(0)[LAMBDA] = last.lambda;
-            state.row_mut(0)[JUDGED] = 1.0;
-        }
-        state.row_mut(0)[SOLVED] = progress.solved as f64;
-    }
-
-    /// ‖r‖² of some rows, where lanes have some columns of all and no row is whole in one place.
-    fn squares_by_columns(&self, rows: Range<usize>, targets: &[f32], params: &Params, local: &Local) -> f64 {
-        if self.schedules_columns() {
-            let residual = scheduled::by_columns::residual(params, self.rows);
-            return residual.stored[rows].iter().map(|r| (r + residual.shift).powi(2)).sum();
-        }
-        let intercept = params.table::<f64>(INTERCEPT).row(0)[0];
-        match local.columns.form.shown() {
-            Some(residual) => residual[rows].iter().map(|r| r * r).sum(),
-            None => targets[rows].iter().map(|target| (f64::from(*target) - intercept).powi(2)).sum(),
-        }
-    }
-
-    /// Σ penalty of the coefficients.
-    fn penalty(&self, params: &Params) -> f64 {
-        let penalty = Penalty::new(params.table::<f64>(STATE).row(0)[LAMBDA], self.config.l1_ratio);
-        let (coefficients, scales) = (params.table::<f64>(COEFFICIENTS), self.scales(params));
-        let scaled = |(column, scale): (usize, &Scale)| {
-            let weight = coefficients.row(column)[0];
-            if weight == 0.0 || scale.factor == 0.0 { 0.0 } else { penalty.of(weight / scale.factor) }
-        };
-        scales.iter().enumerate().map(scaled).sum()
-    }
-
-    /// What the duality gap under `penalty` is made of at the current coefficients, given ‖r‖², yᵀ r and x̃ᵀ r of every
-    /// column. For the lower bound any r will do.
-    fn point(
-        &self,
-        penalty: Penalty,
-        [square, with_target]: [f64; 2],
-        products: &[f64],
-        params: &Params,
-    ) -> Point {
-        let (rows, coefficients) = (self.rows.max(1) as f64, params.table::<f64>(COEFFICIENTS));
-        let mut point = Point { rows, square, with_target, ..Point::default() };
-        for (column, (product, scale)) in products.iter().zip(self.scales(params)).enumerate() {
-            let stored = coefficients.row(column)[0];
-            let weight = if scale.factor > 0.0 { stored / scale.factor } else { 0.0 };
-            point.weights_square += weight * weight;
-            point.penalty += penalty.of(weight);
-            point.greatest = point.greatest.max((product / rows - penalty.l2 * weight).abs());
-        }
-        point
-    }
-
-    /// The greatest gap of the path; 1 until all of it is solved.
-    fn gap(&self, params: &Params) -> f64 {
-        let state = params.table::<f64>(STATE).row(0);
-        let is_known = if self.config.path == 1 {
-            state[JUDGED] > 0.0
-        } else {
-            state[SOLVED] >= self.config.path as f64
-        };
-        let path = params.table::<f64>(PATH);
-        let gaps = (0..path.rows()).map(|row| path.row(row)[3]);
-        if is_known { gaps.fold(0.0, f64::max) } else { 1.0 }
-    }
-
-    /// The predictions for a block's rows.
-    fn predictions(&self, block: &Block, params: &Params) -> Vec<f64> {
-        let coefficients = params.table::<f64>(COEFFICIENTS).flat();
-        let mut out = vec![params.table::<f64>(INTERCEPT).row(0)[0]; block.rows()];
-        if let Contents::Dense(rows) = &block.contents {
-            let used: Vec<usize> =
-                (0..self.width.min(rows.width)).filter(|column| coefficients[*column] != 0.0).collect();
-            for (out, values) in out.iter_mut().zip(rows.values.chunks_exact(rows.width.max(1))) {
-                *out +=
-                    used.iter().map(|column| coefficients[*column] * f64::from(values[*column])).sum::<f64>();
-            }
-            return out;
-        }
-        each_value(block, |row, column, value| {
-            if let (Some(out), Some(coefficient)) = (out.get_mut(row), coefficients.get(column)) {
-                *out += coefficient * value;
-            }
-        });
-        out
     }
 }
 
@@ -409,52 +248,13 @@ impl Algorithm for Lasso {
     }
 
     fn begin(&self, unit: &Unit, params: &mut Params, local: Option<Local>) -> Result<Local> {
-        if unit.epoch == 0 {
-            let own = self.own(unit.lane);
-            input::check(unit.block, own.len())?;
-            let mut squares = params.table_mut::<f64>(SQUARES);
-            let sums = moments::sums(unit.block, own.len(), self.isa);
-            own.clone().zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[0] += sum);
-            if self.schedules_columns() {
-                scheduled::by_columns::count(unit.block, own.start, own.len(), params);
-            }
-            let mut state = params.table_mut::<f64>(STATE);
-            let sum: f64 =
-                targets(unit.block).iter().copied().flatten().map(|target| f64::from(*target)).sum();
-            state.row_mut(0)[TARGET_SUM] += if self.counts(unit.lane) { sum } else { 0.0 };
-            state.row_mut(0)[BLOCKS] += 1.0;
-            return Ok(Local::default());
+        let mut local = local.unwrap_or_default();
+        match unit.epoch {
+            0 => self.sum_up(unit, params)?,
+            1 => self.square_up(unit, params)?,
+            _ => proximal::begin(self, unit, params, &mut local)?,
         }
-        if unit.epoch > 1 {
-            let mut local = local.unwrap_or_default();
-            let held = match local.held.take() {
-                Some(held) => held,
-                None => self.hold(unit.block, params, self.own(unit.lane))?,
-            };
-            proximal::start(self, unit, params);
-            proximal::power(self, unit, params, &held);
-            local.held = Some(held);
-            return Ok(local);
-        }
-        let blocks = params.table::<f64>(STATE).row(0)[BLOCKS];
-        if blocks != unit.lanes as f64 {
-            return Err(Error::Usage(format!(
-                "lasso: {blocks} blocks for {} lanes; it works on all rows of a lane together: leave --blocks away",
-                unit.lanes
-            )));
-        }
-        let own = self.own(unit.lane);
-        let centres: Vec<f64> = own.clone().map(|column| self.scale(params, column).centre).collect();
-        let (targets, centre) = (targets(unit.block).unwrap_or_default(), self.target_centre(params));
-        let mut squares = params.table_mut::<f64>(SQUARES);
-        let sums = moments::squares(unit.block, &centres, self.isa);
-        own.clone().zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[1] += sum);
-        let sums = moments::with_targets(unit.block, targets, centre, own.len(), self.isa);
-        own.zip(&sums).for_each(|(column, sum)| squares.row_mut(column)[2] += sum);
-        if self.schedules_columns() && unit.lane == 0 {
-            scheduled::by_columns::start(&self.centred(targets, params), params);
-        }
-        Ok(local.unwrap_or_default())
+        Ok(local)
     }
 
     fn step(&self, unit: &Unit, params: &mut Params, local: &mut Local, sums: &mut Sums) -> Result<()> {
@@ -508,20 +308,9 @@ impl Algorithm for Lasso {
         let nonzeros =
             params.table::<f64>(COEFFICIENTS).flat().iter().filter(|weight| **weight != 0.0).count();
         let objective = 0.5 * mean(train) + self.penalty(params);
-        let state = params.table::<f64>(STATE).row(0);
-        let gap = match self.solver {
-            _ if train.get("gaps") > 0.0 => train.get("gap"),
-            Solver::Proximal if state[JUDGED] > 0.0 => {
-                let penalty = Penalty::new(state[LAMBDA], self.config.l1_ratio);
-                let squares = [state[RESIDUAL], state[RESIDUAL + 1]];
-                let products = params.table::<f64>(CORRELATIONS).flat();
-                problem::relative_gap(objective, self.point(penalty, squares, products, params).dual(penalty))
-            }
-            _ => self.gap(params),
-        };
         let mut metrics = vec![
             ("train_objective", objective),
-            ("relative_gap", gap),
+            ("relative_gap", self.relative_gap(objective, train, params)),
             ("nonzeros", nonzeros as f64),
             ("train_rmse", mean(train).sqrt()),
         ];
@@ -545,22 +334,9 @@ impl Algorithm for Lasso {
 
     /// `coefficients.tsv`: the intercept and every coefficient that is not zero; `path.tsv`, if there is a path.
     fn readable(&self, _: &Shape, names: &Names, params: &Params, out: &mut dyn FnMut(&str, String)) {
-        let intercept = params.table::<f64>(INTERCEPT).row(0)[0];
-        let mut text = format!("feature\tcoefficient\n(intercept)\t{intercept}\n");
-        for (column, weight) in params.table::<f64>(COEFFICIENTS).flat().iter().enumerate() {
-            if *weight != 0.0 {
-                text += &format!("{}\t{weight}\n", names.column(column));
-            }
-        }
-        out("coefficients.tsv", text);
+        out("coefficients.tsv", self.coefficients_in_text(names, params));
         if self.config.path > 1 {
-            let path = params.table::<f64>(PATH);
-            let mut text = String::from("lambda\tnonzeros\tobjective\trelative_gap\n");
-            for row in 0..path.rows() {
-                let [lambda, nonzeros, objective, gap] = std::array::from_fn(|at| path.row(row)[at]);
-                text += &format!("{lambda}\t{nonzeros}\t{objective}\t{gap:e}\n");
-            }
-            out("path.tsv", text);
+            out("path.tsv", self.path_in_text(params));
         }
     }
 }

@@ -6,7 +6,7 @@ use super::problem::Penalty;
 use super::{COEFFICIENTS, CORRELATIONS, INTERCEPT, JUDGED, LAMBDA, Lasso, Local, PRODUCTS, RESIDUAL, STATE};
 use crate::lasso::columns::Residual;
 use crate::proximal::{self, NUMBERS, Problem, Rows, Tables};
-use dunlin::{Params, Unit};
+use dunlin::{Params, Result, Unit};
 
 /// The clock of `begin` in which the power method begins: sums and squares have theirs before it.
 pub(super) const FIRST: usize = 2;
@@ -71,18 +71,20 @@ impl Rows for &Held {
     }
 }
 
-/// The first clock of `begin` after the sums over all rows: what a run starts from.
-pub(super) fn start(model: &Lasso, unit: &Unit, params: &mut Params) {
+/// A clock of `begin` after the sums over all rows: what a run starts from, and the power method.
+pub(super) fn begin(model: &Lasso, unit: &Unit, params: &mut Params, local: &mut Local) -> Result<()> {
     if unit.epoch == FIRST && unit.lane == 0 {
         let (lambda, centre) = (model.lambda(params), model.target_centre(params));
         params.table_mut::<f64>(INTERCEPT).row_mut(0)[0] = centre;
         params.table_mut::<f64>(STATE).row_mut(0)[LAMBDA] = lambda;
     }
-}
-
-/// A clock of the power method.
-pub(super) fn power(model: &Lasso, unit: &Unit, params: &mut Params, mut held: &Held) {
-    proximal::power(model, unit, params, &mut held, FIRST);
+    let held = match local.held.take() {
+        Some(held) => held,
+        None => model.hold(unit.block, params, model.own(unit.lane))?,
+    };
+    proximal::power(model, unit, params, &mut &held, FIRST);
+    local.held = Some(held);
+    Ok(())
 }
 
 /// One clock of one lane.

@@ -5,7 +5,7 @@ pub(super) mod by_columns;
 
 use super::columns::Column;
 use super::problem::{Penalty, Scale};
-use super::{COEFFICIENTS, Config, INTERCEPT, LAMBDA, Lasso, Local, SQUARES, STATE};
+use super::{COEFFICIENTS, INTERCEPT, LAMBDA, Lasso, Local, SQUARES, STATE};
 use dunlin::schedule::{Change, Exchange, Pair, Scheduled};
 use dunlin::{Block, Params, Result, Sums};
 use serde::{Deserialize, Serialize};
@@ -105,12 +105,6 @@ fn common(left: &Column, right: &Column) -> f64 {
 }
 
 impl Lasso {
-    pub(super) fn scale(&self, params: &Params, column: usize) -> Scale {
-        let Config { intercept, standardise, .. } = self.config;
-        let row = params.table::<f64>(SQUARES).row(column);
-        Scale::new(self.rows, row[0], row[1], intercept, standardise)
-    }
-
     /// λ of the settings, or the share of the least that zeroes everything.
     pub(super) fn lambda(&self, params: &Params) -> f64 {
         self.config.lambda.unwrap_or_else(|| {

@@ -1,5 +1,6 @@
 //! Tests of the Lasso against plain coordinate descent in double precision, known optima, and itself under other cuts.
 
+use super::problem::Penalty;
 use super::*;
 use dunlin::Data;
 use dunlin::comm::Cluster;
