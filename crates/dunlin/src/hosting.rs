@@ -73,11 +73,31 @@ impl Hosting {
     /// assert_eq!(dealt.cuts(), [0, 7, 10, 17, 24]);
     /// ```
     pub fn dealt(work: &[f64], speeds: &[f64]) -> Hosting {
+        Hosting::deal(work, speeds, work.len())
+    }
+
+    /// [`Hosting::dealt`] where no worker may have more than `most` lanes; `None` if that is too few for all lanes.
+    ///
+    /// # Examples
+    /// ```
+    /// use dunlin::hosting::Hosting;
+    /// let dealt = |most| Hosting::dealt_within(&[1.0; 12], &[1.0, 0.2, 1.0], most);
+    /// assert_eq!(dealt(12).unwrap().cuts(), [0, 5, 7, 12]);
+    /// assert_eq!((dealt(4).unwrap().cuts(), dealt(3)), (&[0, 4, 8, 12][..], None));
+    /// ```
+    pub fn dealt_within(work: &[f64], speeds: &[f64], most: usize) -> Option<Hosting> {
+        let most = most.min(work.len());
+        (most * speeds.len() >= work.len()).then(|| Hosting::deal(work, speeds, most))
+    }
+
+    fn deal(work: &[f64], speeds: &[f64], most: usize) -> Hosting {
         let mut before = vec![0.0];
         work.iter().for_each(|work| before.push(before[before.len() - 1] + work));
-        let near = proportional(&before, speeds);
-        let seconds =
-            |worker: usize, start: usize, end: usize| (before[end] - before[start]) / speeds[worker];
+        let near = proportional(&before, &even_out(speeds, most as f64 / work.len() as f64), most);
+        let seconds = |worker: usize, start: usize, end: usize| match end - start <= most {
+            true => (before[end] - before[start]) / speeds[worker],
+            false => f64::INFINITY,
+        };
         let (lap, _) = best_way(&near, |cost, worker, start, end| cost.max(seconds(worker, start, end)));
         let longest = lap * (1.0 + 1e-9);
         let (_, cuts) =
@@ -89,11 +109,27 @@ impl Hosting {
     }
 }
 
+/// What part of the work each worker is for: in proportion to `speeds`, but none for more than `most`; the others share
+/// what that leaves. `most` of each is enough for all.
+fn even_out(speeds: &[f64], most: f64) -> Vec<f64> {
+    let mut is_full = vec![false; speeds.len()];
+    loop {
+        let full = is_full.iter().filter(|full| **full).count();
+        let (left, others) = (1.0 - most * full as f64, speeds.iter().zip(&is_full));
+        let all: f64 = others.clone().filter(|(_, full)| !**full).map(|(speed, _)| speed).sum();
+        let parts: Vec<f64> =
+            others.map(|(speed, full)| if *full { most } else { left * speed / all }).collect();
+        let Some(over) = parts.iter().position(|part| *part > most * (1.0 + 1e-9)) else { return parts };
+        is_full[over] = true;
+    }
+}
+
 /// How far a cut may be from the place that the proportion of speeds gives it: rounding and unequal lanes move it little.
 const WINDOW: usize = 8;
 
-/// The cuts nearest to the proportion of `speeds`, of lanes with this much work `before` each cut; every worker has a lane.
-fn proportional(before: &[f64], speeds: &[f64]) -> Vec<usize> {
+/// The cuts nearest to the proportion of `speeds`, of lanes with this much work `before` each cut; every worker has a lane,
+/// and at most `most`, which are enough for all.
+fn proportional(before: &[f64], speeds: &[f64], most: usize) -> Vec<usize> {
     let (lanes, workers) = (before.len() - 1, speeds.len());
     let (work, all) = (before[lanes], speeds.iter().sum::<f64>());
     let (mut cuts, mut done) = (vec![0], 0.0);
@@ -102,7 +138,9 @@ fn proportional(before: &[f64], speeds: &[f64]) -> Vec<usize> {
         let wanted = work * done / all;
         let after = before.partition_point(|before| *before < wanted).clamp(1, lanes);
         let nearest = if wanted - before[after - 1] < before[after] - wanted { after - 1 } else { after };
-        cuts.push(nearest.max(cuts[worker] + 1).min(lanes - (workers - 1 - worker)));
+        let (last, others) = (cuts[worker], workers - 1 - worker);
+        let least = (last + 1).max(lanes.saturating_sub(most.saturating_mul(others)));
+        cuts.push(nearest.max(least).min((last + most).min(lanes - others)));
     }
     cuts[workers] = lanes;
     cuts
@@ -145,12 +183,7 @@ mod tests {
 
     /// The shortest lap of all ways to cut.
     fn shortest(work: &[f64], speeds: &[f64]) -> f64 {
-        let Some((speed, rest)) = speeds.split_first() else {
-            return if work.is_empty() { 0.0 } else { f64::INFINITY };
-        };
-        let ends = 1..=work.len();
-        let of = |end: usize| (work[..end].iter().sum::<f64>() / speed).max(shortest(&work[end..], rest));
-        ends.map(of).fold(f64::INFINITY, f64::min)
+        shortest_within(work, speeds, work.len())
     }
 
     #[test]
@@ -170,6 +203,43 @@ mod tests {
             let (lap, best) = (dealt.lap(&work, &speeds), shortest(&work, &speeds));
             assert!(lap <= best * (1.0 + 1e-9), "{place}: {lap}, and {best} is possible");
         }
+    }
+
+    /// The same with a limit of lanes.
+    fn shortest_within(work: &[f64], speeds: &[f64], most: usize) -> f64 {
+        let Some((speed, rest)) = speeds.split_first() else {
+            return if work.is_empty() { 0.0 } else { f64::INFINITY };
+        };
+        let ends = 1..=work.len().min(most);
+        let of = |end: usize| {
+            (work[..end].iter().sum::<f64>() / speed).max(shortest_within(&work[end..], rest, most))
+        };
+        ends.map(of).fold(f64::INFINITY, f64::min)
+    }
+
+    #[test]
+    fn no_worker_is_dealt_more_lanes_than_it_may_have() {
+        for seed in 0..2000 {
+            let mut rng = stream(seed, "deal-within", &[]);
+            let workers = 1 + rng.below(4);
+            let lanes = workers + rng.below(8);
+            let most = 1 + rng.below(lanes);
+            let work: Vec<f64> = (0..lanes).map(|_| 0.2 + rng.unit()).collect();
+            let speeds: Vec<f64> = (0..workers).map(|_| [1.0, 0.5, 0.1, 4.0][rng.below(4)]).collect();
+            let place = format!("seed {seed}: {most} of {work:?} at {speeds:?}");
+            let Some(dealt) = Hosting::dealt_within(&work, &speeds, most) else {
+                assert!(most * workers < lanes, "{place}");
+                continue;
+            };
+            let checked = Hosting::from_cuts(dealt.cuts().to_vec(), lanes, workers);
+            assert_eq!(checked.as_ref(), Some(&dealt), "{place}");
+            assert!((0..workers).all(|worker| dealt.lanes_of(worker).len() <= most), "{place}: {dealt:?}");
+            let (lap, best) = (dealt.lap(&work, &speeds), shortest_within(&work, &speeds, most));
+            assert!(lap <= best * (1.0 + 1e-9), "{place}: {lap}, and {best} is possible");
+        }
+        // Many lanes: what a full worker leaves is shared by all others.
+        let many = Hosting::dealt_within(&[1.0; 1000], &[4.0, 1.0, 1.0, 1.0], 310).unwrap();
+        assert_eq!(many.cuts(), [0, 310, 540, 770, 1000]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::data::{Kind, Names, Shape};
 use crate::run::Run;
 use crate::strategy::{StrategySpec, rotation};
 use crate::table::{Axis, TableSpec};
-use crate::train::BLOCKS_IN_MEMORY;
+use crate::train::{BLOCKS_IN_MEMORY, BLOCKS_IN_MOVE};
 use crate::transfer::Format;
 use crate::{Error, Result};
 
@@ -89,9 +89,15 @@ impl Needs {
 
     /// What each of `workers` workers takes, about.
     pub fn estimate(&self, run: &Run, workers: usize) -> Estimate {
-        let (share, block) = (1.0 / workers as f64, self.largest_block as f64);
+        let lanes = run.lanes.max(workers);
+        self.estimate_of(run, workers, [lanes.div_ceil(workers), lanes])
+    }
+
+    /// What one of `workers` workers takes that hosts `hosted` of `lanes` lanes, about.
+    fn estimate_of(&self, run: &Run, workers: usize, [hosted, lanes]: [usize; 2]) -> Estimate {
+        let (share, block) = (hosted as f64 / lanes as f64, self.largest_block as f64);
         let is_one_process = run.cluster == "threads" || run.cluster.starts_with("sim");
-        let of_process = if is_one_process { share } else { 1.0 };
+        let of_process = if is_one_process { 1.0 / workers as f64 } else { 1.0 };
         let mut estimate = Estimate {
             program: (PROGRAM + self.names) * of_process,
             data: BLOCKS_IN_MEMORY as f64 * block,
@@ -104,7 +110,6 @@ impl Needs {
             Kind::Ratings => 24.0,
         };
         estimate.reading = (READING + by_row * self.rows as f64 + 3.0 * block) * of_process;
-        let lanes = run.lanes.max(workers);
         for spec in &self.tables {
             let whole = spec.rows as f64 * (spec.bytes_per_row() as f64 + 1.0);
             let is_spread = self.spreads && run.strategy.rotates() && lanes > 1;
@@ -123,6 +128,18 @@ impl Needs {
             estimate.exchange += exchange;
         }
         estimate
+    }
+
+    /// How many lanes a worker of `run` may host and still take in another, or send one, within its budget; all of them
+    /// without a budget. 0 if it has no room to move any.
+    pub fn most_lanes(&self, run: &Run) -> usize {
+        let (Some(budget), lanes) = (run.memory, run.lanes) else { return run.lanes };
+        let moving = (BLOCKS_IN_MOVE * self.largest_block) as f64;
+        let total = |hosted: usize| {
+            let estimate = self.estimate_of(run, run.workers, [hosted, lanes]);
+            Estimate { data: estimate.data + moving, ..estimate }.total()
+        };
+        (1..=lanes).rev().find(|hosted| total(*hosted) <= budget as f64).unwrap_or(0)
     }
 
     /// The estimate for `run`, if it keeps to the budget of `run`.
@@ -308,6 +325,34 @@ mod tests {
             estimate.tables + estimate.exchange
         };
         assert!((model(8) * 8.0 - model(2) * 2.0).abs() < 1.0, "{} and {}", model(8), model(2));
+    }
+
+    #[test]
+    fn a_worker_may_host_as_many_lanes_as_fit() {
+        let run = |memory| Run {
+            memory,
+            cluster: "processes".into(),
+            strategy: StrategySpec::Rotation,
+            lanes: 12,
+            workers: 3,
+            ..Run::default()
+        };
+        let needs = Needs { spreads: true, ..needs(1000, 1_000_000) };
+        assert_eq!(needs.most_lanes(&run(None)), 12);
+        let total = |hosted| needs.estimate_of(&run(None), 3, [hosted, 12]).total();
+        let room = (BLOCKS_IN_MOVE * 1_000_000) as f64;
+        for hosted in 1..12 {
+            let budget = |bytes: f64| run(Some(bytes as u64));
+            assert_eq!(needs.most_lanes(&budget(total(hosted) + room + 1.0)), hosted);
+            assert_eq!(needs.most_lanes(&budget(total(hosted) + room - 1.0)), hosted - 1, "no room to move");
+        }
+        assert_eq!(needs.estimate(&run(None), 3), needs.estimate_of(&run(None), 3, [4, 12]));
+        let uneven = Run { lanes: 10, ..run(None) };
+        assert_eq!(
+            needs.estimate(&uneven, 3),
+            needs.estimate_of(&uneven, 3, [4, 10]),
+            "the most that one has"
+        );
     }
 
     #[test]

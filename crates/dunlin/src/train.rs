@@ -17,7 +17,7 @@ mod rounds;
 mod source;
 mod synchronise;
 
-pub(crate) use library::BLOCKS_IN_MEMORY;
+pub(crate) use library::{BLOCKS_IN_MEMORY, BLOCKS_IN_MOVE};
 pub use source::Source;
 
 use crate::algorithm::{Algorithm, StrategyKind, Sums, Unit};
@@ -258,7 +258,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let lanes: Vec<Lane<A::Local>> = match &source.disk {
             Some(disk) => {
                 let numbers = [run.lanes as u64, run.seed];
-                disk.take_lanes(&algorithm, numbers, hosted, cells, is_spread::<A>(run))?
+                let how = (is_spread::<A>(run), rehost::may_move(run));
+                disk.take_lanes(&algorithm, numbers, hosted, cells, how)?
             }
             None if by_columns => {
                 hosted.map(|lane| take_columns(source, run.lanes, lane)).collect::<Result<_>>()?
@@ -280,6 +281,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let initialised = comm.now().since(start).as_secs_f64();
         let rounds = (algorithm.rounds() * row_blocks.len().max(1)) as u64;
         let process = if comm.is_simulated() { 0 } else { std::process::id() };
+        let dealer = rehost::dealer(&algorithm, run, source);
         let worker = Worker {
             algorithm,
             run,
@@ -298,7 +300,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             found_carries: BTreeMap::new(),
             schedule,
             cells,
-            dealer: Dealer::default(),
+            dealer,
             report_before: Report::default(),
             visits: Vec::new(),
             warning,

@@ -135,7 +135,7 @@ pub(crate) struct TrainFlags {
     pub(crate) memory: Option<String>,
     /// Under rotation, with more lanes than workers: auto moves lanes from slow workers to fast ones where they were
     /// evaluated twice and that shortens an epoch, off leaves them where they are. The model is the same, bit for bit (under
-    /// rotation:async one of those that it could be). With --memory they stay [default: auto]
+    /// rotation:async one of those that it could be). With --memory nobody gets more lanes than it has room for [default: auto]
     #[arg(long, value_name = "auto|off")]
     pub(crate) rehost: Option<String>,
     /// A model's setting, key=value; may be given often

@@ -4,11 +4,13 @@ use super::scratch::{Piece, Scratch, ScratchFile};
 use super::{Block, Contents, DenseRows, Documents, Ratings, SparseRows};
 use crate::{Error, Result};
 use bytemuck::{cast_slice, cast_slice_mut};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Blocks in a scratch file, in the order in which they were put there.
+/// Blocks in scratch files, in the order in which they were put there.
 #[derive(Clone, Debug)]
 pub struct Store {
+    /// Where the next block goes.
     file: Arc<ScratchFile>,
     entries: Vec<Entry>,
 }
@@ -19,6 +21,8 @@ struct Entry {
     /// The block with empty contents of its kind.
     stub: Block,
     lengths: [usize; 5],
+    /// Its place is free again once nobody has an entry of it.
+    file: Arc<ScratchFile>,
     piece: Piece,
 }
 
@@ -35,6 +39,23 @@ impl Store {
     /// [`Error::Io`] with the place.
     pub fn new(scratch: &Scratch) -> Result<Store> {
         Ok(Store { file: scratch.file("blocks")?, entries: Vec::new() })
+    }
+
+    /// Has the blocks that come next go to a file of their own, so that they can be given up without those before.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the place.
+    pub fn begin_file(&mut self, scratch: &Scratch) -> Result<()> {
+        self.file = scratch.file("blocks")?;
+        Ok(())
+    }
+
+    /// The blocks of these ranges of stores, in this order, where they are; `None` if there are none.
+    pub fn gathered<'a>(parts: impl IntoIterator<Item = (&'a Store, Range<usize>)>) -> Option<Store> {
+        let parts = parts.into_iter();
+        let entries: Vec<Entry> = parts.flat_map(|(store, range)| store.entries[range].to_vec()).collect();
+        let file = entries.first()?.file.clone();
+        Some(Store { file, entries })
     }
 
     /// Number of blocks.
@@ -102,7 +123,7 @@ impl Store {
         let (lengths, piece) = (parts.map(|part| part.len() / 4), self.file.append(&parts)?);
         let stub =
             Block { id: block.id, first_row: block.first_row, end_row: block.end_row, contents: empty };
-        self.entries.push(Entry { stub, lengths, piece });
+        self.entries.push(Entry { stub, lengths, file: self.file.clone(), piece });
         Ok(())
     }
 
@@ -111,7 +132,7 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`] with the file's place if these are not the bytes that were written; [`Error::Io`].
     pub fn load(&self, at: usize, spare: Option<Contents>) -> Result<Block> {
-        let Entry { stub, lengths: [first, second, third, fourth, fifth], piece } = &self.entries[at];
+        let Entry { stub, lengths: [first, second, third, fourth, fifth], piece, .. } = &self.entries[at];
         let contents = match &stub.contents {
             Contents::Sparse(_) => {
                 let mut rows = match spare {
@@ -166,8 +187,9 @@ impl Store {
     }
 
     fn read<const N: usize>(&self, piece: Piece, mut parts: [&mut [u8]; N], at: usize) -> Result<()> {
-        let id = self.entries[at].stub.id;
-        self.file.read(piece, &mut parts).map_err(|error| match error {
+        let Entry { stub, file, .. } = &self.entries[at];
+        let id = stub.id;
+        file.read(piece, &mut parts).map_err(|error| match error {
             Error::Damaged(text) => Error::Damaged(format!("block {id} of the data: {text}")),
             error => error,
         })
@@ -220,5 +242,26 @@ mod tests {
             assert_eq!((stub.id, stub.rows(), stub.entries()), (block.id, block.rows(), 0));
             spare = Some(loaded.contents);
         }
+    }
+
+    /// A file goes once the last block in it is given up, and no sooner.
+    #[test]
+    fn blocks_of_several_files_are_gathered_and_their_files_given_up() {
+        let options = ReadOptions { blocks: 6, ..ReadOptions::default() };
+        let blocks = read("synth:mf?n=900&users=50&items=20", &options, None).unwrap().blocks;
+        let scratch = Scratch::new(&std::env::temp_dir());
+        let mut store = Store::new(&scratch).unwrap();
+        for pair in blocks.chunks(2) {
+            store.begin_file(&scratch).unwrap();
+            pair.iter().for_each(|block| store.push(block).unwrap());
+        }
+        let files: Vec<_> = [0, 2, 4].map(|at| Arc::downgrade(&store.entries[at].file)).into();
+        let some = Store::gathered([(&store, 4..6), (&store, 1..2), (&store, 3..3)]).unwrap();
+        drop(store);
+        let held: Vec<bool> = files.iter().map(|file| file.strong_count() > 0).collect();
+        assert_eq!(held, [true, false, true]);
+        let loaded: Vec<Block> = (0..some.len()).map(|at| some.load(at, None).unwrap()).collect();
+        assert_eq!(loaded, [4, 5, 1].map(|at: usize| blocks[at].clone()));
+        assert!(Store::gathered([(&some, 0..0)]).is_none());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! What is measured is computing alone, by lane, in the time of the cluster. An interval lasts from one synchronisation
 //! point to another and takes the slowest worker [`LEAST_SECONDS`] at least. Lanes move only if the new cuts would have made
-//! each of the last two intervals [`LEAST_GAIN`] shorter: a worker that stood still once is no slow worker.
+//! each of the last two intervals [`LEAST_GAIN`] shorter: a worker that stood still once is no slow worker. No worker is dealt
+//! more lanes than it has memory for (`--memory`); if that leaves nothing to gain, the user is told once.
 
 use crate::hosting::Hosting;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,19 @@ pub(super) struct Dealer {
     /// What lanes had taken when this interval began, by lane; empty for nothing.
     begun: Vec<Pace>,
     earlier: Option<Interval>,
+    /// Lanes that a worker has memory for, if that is limited.
+    most: Option<usize>,
+    /// A slow worker whose lanes nobody has memory for.
+    stuck: Option<Stuck>,
+}
+
+/// A slow worker that keeps its lanes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stuck {
+    /// How many times slower than the fastest it is.
+    Found { worker: usize, slower: f64 },
+    /// The user knows.
+    Told,
 }
 
 /// Work of each lane in samples, speed of each worker in samples a second.
@@ -49,6 +63,21 @@ pub(super) struct Deal {
 }
 
 impl Dealer {
+    /// Of workers with memory for `most` lanes each.
+    pub(super) fn limited(most: usize) -> Dealer {
+        Dealer { most: Some(most), ..Dealer::default() }
+    }
+
+    /// Says, once in a run, that a worker is slow and nobody has memory for its lanes.
+    pub(super) fn complaint(&mut self, budget: &str) -> Option<String> {
+        let Some(Stuck::Found { worker, slower }) = self.stuck else { return None };
+        self.stuck = Some(Stuck::Told);
+        Some(format!(
+            "worker {worker} is {slower:.1} x slower, but within --memory {budget} no other has room for enough of its lanes: \
+             lanes stay where they are"
+        ))
+    }
+
     /// At a synchronisation point: what each lane of each worker has taken by now, as they are hosted. New cuts, if the
     /// lanes should move.
     pub(super) fn look(&mut self, paces: &[Vec<Pace>], hosting: &Hosting) -> Option<Deal> {
@@ -61,21 +90,31 @@ impl Dealer {
         let earlier = self.earlier.replace(interval.clone())?;
         let speeds: Vec<f64> =
             interval.speeds.iter().zip(&earlier.speeds).map(|(now, then)| 0.5 * (now + then)).collect();
-        let dealt = Hosting::dealt(&interval.work, &speeds);
-        let gains = |interval: &Interval| {
-            let lap = |hosting: &Hosting| hosting.lap(&interval.work, &interval.speeds);
-            lap(&dealt) < (1.0 - LEAST_GAIN) * lap(hosting)
+        let gains = |dealt: &Hosting| {
+            let shorter = |interval: &Interval| {
+                let lap = |hosting: &Hosting| hosting.lap(&interval.work, &interval.speeds);
+                lap(dealt) < (1.0 - LEAST_GAIN) * lap(hosting)
+            };
+            shorter(&interval) && shorter(&earlier)
         };
-        if !gains(&interval) || !gains(&earlier) {
-            return None;
-        }
+        let best = Some(Hosting::dealt(&interval.work, &speeds)).filter(gains)?;
+        let dealt = match self.most {
+            None => Some(best.clone()),
+            Some(most) => Hosting::dealt_within(&interval.work, &speeds, most).filter(gains),
+        };
         let fastest = speeds.iter().copied().fold(0.0, f64::max);
-        let change = |worker: &usize| dealt.lanes_of(*worker).len().abs_diff(hosting.lanes_of(*worker).len());
+        let to = dealt.as_ref().unwrap_or(&best);
+        let change = |worker: &usize| to.lanes_of(*worker).len().abs_diff(hosting.lanes_of(*worker).len());
         // Of several, the slowest.
         let order = |a: &usize, b: &usize| change(a).cmp(&change(b)).then(speeds[*b].total_cmp(&speeds[*a]));
         let worker = (0..speeds.len()).max_by(order)?;
-        *self = Dealer::default();
-        Some(Deal { cuts: dealt.cuts().to_vec(), worker, slower: fastest / speeds[worker] })
+        let slower = fastest / speeds[worker];
+        let Some(dealt) = dealt else {
+            self.stuck.get_or_insert(Stuck::Found { worker, slower });
+            return None;
+        };
+        *self = Dealer { most: self.most, stuck: self.stuck, ..Dealer::default() };
+        Some(Deal { cuts: dealt.cuts().to_vec(), worker, slower })
     }
 
     /// What lanes and workers did in this interval, if it is long enough.
@@ -121,6 +160,27 @@ mod tests {
         let once = |worker: usize, lap: usize| if (worker, lap) == (1, 1) { 1.0 } else { 0.1 };
         let mut dealer = Dealer::default();
         assert!((1..9).all(|laps| dealer.look(&paces(&hosting, laps, once), &hosting).is_none()));
+    }
+
+    #[test]
+    fn nobody_is_dealt_more_lanes_than_it_has_memory_for_and_that_is_told_once() {
+        let hosting = Hosting::even(24, 4);
+        let slow = |worker: usize, _: usize| if worker == 1 { 0.2 } else { 0.1 };
+        let looked = |dealer: &mut Dealer| {
+            (1..7).find_map(|laps| dealer.look(&paces(&hosting, laps, slow), &hosting)).map(|deal| deal.cuts)
+        };
+        assert_eq!(looked(&mut Dealer::limited(7)), Some(vec![0, 7, 10, 17, 24]));
+        // 7 lanes were best; with 6 for the others, the slow one has all that it had.
+        for most in [0, 5, 6] {
+            let mut dealer = Dealer::limited(most);
+            assert_eq!((looked(&mut dealer), dealer.stuck.is_some()), (None, true), "{most}");
+            let words = dealer.complaint("40 MB").unwrap();
+            assert!(words.starts_with("worker 1 is 2.0 x slower, but within --memory 40 MB"), "{words}");
+            assert_eq!((looked(&mut dealer), dealer.complaint("40 MB")), (None, None));
+        }
+        let mut dealer = Dealer::limited(6);
+        assert!((1..7).all(|laps| dealer.look(&paces(&hosting, laps, |_, _| 0.1), &hosting).is_none()));
+        assert_eq!(dealer.complaint(""), None, "nobody is slow");
     }
 
     #[test]

@@ -143,15 +143,20 @@ impl OnDisk {
         *lock(&self.stores) = None;
     }
 
+    /// For the blocks of a lane that comes.
+    pub(super) fn new_store(&self) -> Result<Store> {
+        Store::new(&self.scratch)
+    }
+
     /// Takes the blocks of `hosted` lanes: arranges them, cuts them into cells, and writes them to a file of this
-    /// worker's own.
+    /// worker's own, or, if lanes may move, to a file for each lane, which goes when the lane does.
     pub(super) fn take_lanes<A: Algorithm>(
         &self,
         algorithm: &A,
         [lanes, seed]: [u64; 2],
         hosted: Range<usize>,
         cells: Option<&[Range<usize>]>,
-        cuts_test: bool,
+        (cuts_test, may_move): (bool, bool),
     ) -> Result<Vec<Lane<A::Local>>> {
         let stores = lock(&self.stores).clone();
         let Some((train, test)) = stores else {
@@ -161,6 +166,9 @@ impl OnDisk {
         let mut own = Store::new(&self.scratch)?;
         let mut taken = Vec::new();
         for number in hosted.clone() {
+            if may_move && !own.is_empty() {
+                own.begin_file(&self.scratch)?;
+            }
             let (from, range) = (own.len(), share(train.len(), lanes, number));
             let (first, last) = (train.stub(range.start).first_row, train.stub(range.end - 1).end_row);
             for at in range.clone() {

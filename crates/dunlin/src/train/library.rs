@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -18,6 +19,10 @@ pub(super) const AHEAD: usize = 2;
 
 /// Blocks of data on disk that a worker has in memory at a time: the one at hand and those ahead.
 pub(crate) const BLOCKS_IN_MEMORY: usize = AHEAD + 1;
+
+/// Blocks that a worker may have in memory beside these while lanes move: one in the form in which it travels, with room to
+/// grow, and those under way on either side.
+pub(crate) const BLOCKS_IN_MOVE: usize = 5;
 
 /// Some blocks, or cells of them, numbered from 0.
 pub(super) enum Blocks {
@@ -90,6 +95,24 @@ impl Blocks {
     }
 }
 
+/// Puts the blocks of all lanes of a worker, on disk in libraries of whatever lanes, into one: they take turns with its
+/// room in memory, and what nobody has any more is given up.
+pub(super) fn join(blocks: &mut [&mut Blocks]) {
+    let parts = blocks.iter().filter_map(|blocks| match &**blocks {
+        Blocks::Here(_) => None,
+        Blocks::There(library, range) => Some((&*library.store, range.clone())),
+    });
+    let Some(store) = Store::gathered(parts) else { return };
+    let (joined, mut start) = (Rc::new(Library::new(store)), 0);
+    for blocks in blocks {
+        if let Blocks::There(library, range) = &mut **blocks {
+            let length = range.len();
+            (*library, *range) = (Rc::clone(&joined), start..start + length);
+            start += length;
+        }
+    }
+}
+
 /// A block that is in memory for as long as this is.
 pub(super) enum Held<'a> {
     Here(&'a Block),
@@ -117,7 +140,7 @@ impl Drop for Held<'_> {
 
 /// Blocks on disk.
 pub(super) struct Library {
-    store: Store,
+    store: Arc<Store>,
     state: RefCell<State>,
 }
 
@@ -140,7 +163,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(store: Store) -> Reader {
+    fn new(store: Arc<Store>) -> Reader {
         let (orders, taken) = channel::<(usize, Option<Contents>)>();
         let (give, results) = channel();
         let work = move || {
@@ -165,7 +188,7 @@ impl Drop for Reader {
 
 impl Library {
     pub(super) fn new(store: Store) -> Library {
-        Library { store, state: RefCell::default() }
+        Library { store: Arc::new(store), state: RefCell::default() }
     }
 
     /// Has the reader read `wanted` next.
@@ -202,13 +225,13 @@ impl Library {
 
 impl State {
     /// Orders blocks until enough are on their way.
-    fn order(&mut self, store: &Store) {
+    fn order(&mut self, store: &Arc<Store>) {
         while self.ordered.len() + self.arrived.len() < AHEAD {
             let is_coming = |at: &usize| {
                 self.ordered.contains(at) || self.arrived.iter().any(|(arrived, _)| arrived == at)
             };
             let Some(next) = self.wanted.iter().copied().find(|at| !is_coming(at)) else { return };
-            let reader = self.reader.get_or_insert_with(|| Reader::new(store.clone()));
+            let reader = self.reader.get_or_insert_with(|| Reader::new(Arc::clone(store)));
             let spare = self.spare.pop();
             if reader.orders.as_ref().is_none_or(|orders| orders.send((next, spare)).is_err()) {
                 return; // it is read when it is asked for
@@ -263,6 +286,35 @@ mod tests {
                 let state = library.state.borrow();
                 let here = state.ordered.len() + state.arrived.len();
                 assert!(here <= AHEAD && state.spare.len() <= AHEAD + 1, "round {round}: {here}");
+            }
+        }
+    }
+
+    #[test]
+    fn libraries_are_joined() {
+        let options = ReadOptions { blocks: 9, ..ReadOptions::default() };
+        let data = read("synth:mf?n=900&users=50&items=20", &options, None).unwrap();
+        let library = |blocks: &[Block]| {
+            let mut store = Store::new(&Scratch::new(&std::env::temp_dir())).unwrap();
+            blocks.iter().for_each(|block| store.push(block).unwrap());
+            Rc::new(Library::new(store))
+        };
+        let (first, second) = (library(&data.blocks[..6]), library(&data.blocks[6..]));
+        let mut all = [
+            (Blocks::There(Rc::clone(&first), 1..3), 1..3),
+            (Blocks::There(Rc::clone(&second), 3..3), 0..0),
+            (Blocks::There(second, 0..3), 6..9),
+            (Blocks::There(first, 5..6), 5..6),
+        ];
+        join(&mut all.iter_mut().map(|(blocks, _)| blocks).collect::<Vec<_>>());
+        let mut ids = Vec::new();
+        for (blocks, expected) in &all {
+            let Blocks::There(library, _) = blocks else { panic!("on disk") };
+            assert_eq!((library.store.len(), Rc::strong_count(library)), (6, 4));
+            ids.extend(expected.clone());
+            assert_eq!(blocks.len(), expected.len());
+            for (at, id) in expected.clone().enumerate() {
+                assert_eq!(*blocks.get(at).unwrap(), data.blocks[id]);
             }
         }
     }

@@ -12,64 +12,72 @@
 //! rank 0: paces of all ── Deal (cuts) ──▶ all
 //! old owner ── Local, Train, Test, Rows, Visits ..., End ──▶ new owner          for every lane that moves
 //! ```
-//! Nobody waits before it has sent all it has to send, so that no ring of workers waits for each other. A worker that is
-//! lost meanwhile is told of and named as anywhere.
+//! No ring of workers waits for each other: without a limit of memory nobody waits before it has sent all it has to send;
+//! with one (`--memory`) a sender waits for its receiver, and all deal with the lanes that they send or take in by number, so
+//! that of the lanes that have not moved yet the first always can. Then a lane is in memory piece by piece only: what comes
+//! is written to a file of the lane's own, which goes when the lane does. A worker that is lost meanwhile is told of and named
+//! as anywhere.
 
-use super::Worker;
-use super::dealer::{Deal, Pace};
-use super::library::Blocks;
-use super::source::Lane;
+mod arrival;
+mod pieces;
+
+use super::dealer::{Deal, Dealer, Pace};
+use super::source::{Lane, Source};
+use super::{Worker, library};
+use crate::Result;
 use crate::algorithm::Algorithm;
-use crate::channel::MOVE;
-use crate::checkpoint::LaneState;
-use crate::data::Block;
 use crate::event::Event;
 use crate::hosting::Hosting;
+use crate::memory::Needs;
+use crate::run::Run;
 use crate::serial::share;
 use crate::strategy::Lanes;
-use crate::strategy::rotation::rotates;
 use crate::strategy::tokens::order;
-use crate::table::Axis;
-use crate::{Error, Result};
-use dunlin_comm::{Buffer, Message};
-use serde::{Deserialize, Serialize};
+use crate::table::{Axis, Storage};
+use arrival::unpacked;
+use pieces::{Piece, Way};
+use std::collections::BTreeMap;
 
-/// Bytes of a message: far from the limit of a frame. What is larger comes in several.
-const PART_BYTES: usize = 64 << 20;
+/// The most lanes of which each has a file of its own, with a limit of memory: a process may have some hundred open. More
+/// lanes than that stay where they are.
+const MOST_FILES: usize = 256;
 
-/// What a lane is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Piece {
-    /// The local state of the next of its blocks.
-    Local,
-    /// The next cell of its training blocks.
-    Train,
-    /// The next cell of its test blocks.
-    Test,
-    /// Rows of a table, from this one on.
-    Rows { table: u16, first: u64 },
-    /// Its visits of row blocks so far, where they are written down.
-    Visits,
-    /// That was all.
-    End,
+/// True if lanes of `run` may move at all: they go round, and there are more of them than workers.
+pub(super) fn may_move(run: &Run) -> bool {
+    let has_files = !run.is_limited() || run.lanes <= MOST_FILES;
+    run.rehost && run.rotates() && run.workers > 1 && run.lanes > run.workers && has_files
 }
 
-/// What goes before a part of a piece on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Head {
-    lane: u32,
-    piece: Piece,
-    /// More of this piece follows.
-    goes_on: bool,
+/// Rank 0's dealer, who knows how many lanes a worker has memory for.
+pub(super) fn dealer<A: Algorithm>(algorithm: &A, run: &Run, source: &Source) -> Dealer {
+    if !run.is_limited() {
+        return Dealer::default();
+    }
+    let (shape, names, block) = (&source.shape, &source.names, source.largest_block().unwrap_or(0));
+    let needs = Needs::new(
+        algorithm.tables(),
+        A::MEASURES_BY_LAP,
+        algorithm.local_bytes(shape),
+        block,
+        (shape, names),
+    );
+    Dealer::limited(needs.most_lanes(run))
+}
+
+/// Lanes that leave worker `rank` or come to it, in the order in which it deals with them: number, from, to.
+fn moves(old: &Hosting, new: &Hosting, rank: usize, is_limited: bool) -> Vec<[usize; 3]> {
+    let all = (0..old.lanes()).map(|lane| [lane, old.owner(lane), new.owner(lane)]);
+    let mut own: Vec<_> = all.filter(|[_, from, to]| from != to && (*from == rank || *to == rank)).collect();
+    if !is_limited {
+        own.sort_by_key(|[_, from, _]| *from != rank);
+    }
+    own
 }
 
 impl<A: Algorithm> Worker<'_, A> {
-    /// True if lanes may move here: they go round, there are more of them than workers, and an epoch has ended that is
-    /// not the last. With `--memory` they stay: what a worker may take was worked out for its part.
+    /// True if lanes may move here: an epoch has ended that is not the last.
     pub(super) fn may_rehost(&self) -> bool {
-        let run = self.run;
-        let moves = run.rehost && run.rotates() && run.workers > 1 && run.lanes > run.workers;
-        moves && !run.is_limited() && self.at.clock == 0 && self.at.epochs < run.stop.epochs
+        may_move(self.run) && self.at.clock == 0 && self.at.epochs < self.run.stop.epochs
     }
 
     /// What the hosted lanes have taken.
@@ -80,10 +88,11 @@ impl<A: Algorithm> Worker<'_, A> {
     /// Moves lanes so that they are where `deal` says.
     ///
     /// # Blocking
-    /// On the workers that lanes come from.
+    /// On the workers that lanes come from, and, with a limit of memory, on those that they go to.
     ///
     /// # Errors
-    /// A loss or a time-out that names the lane; [`dunlin_comm::Error::BadMessage`] for what is no lane of this run.
+    /// A loss or a time-out that names the lane; [`dunlin_comm::Error::BadMessage`] for what is no lane of this run;
+    /// [`crate::Error::Io`] with the place of a scratch file.
     pub(super) fn rehost(&mut self, deal: Deal) -> Result<()> {
         let (start, rank, old) = (self.comm.now(), self.comm.rank(), self.clocks.hosting.clone());
         let Some(new) = Hosting::from_cuts(deal.cuts.clone(), old.lanes(), old.workers()) else {
@@ -93,26 +102,7 @@ impl<A: Algorithm> Worker<'_, A> {
         let clock = self.clocks.slowest().map_or(0, |(_, clock)| clock);
         self.report_before.merge(&self.strategy.report());
         self.visits.extend(self.strategy.order());
-        let mut stay = Vec::new();
-        for lane in std::mem::take(&mut self.lanes) {
-            let to = new.owner(lane.number);
-            if to == rank {
-                self.keep_spread_rows(lane.number);
-                stay.push(lane);
-            } else {
-                self.comm.describe(&format!("lane {}, which was to move to rank {to}", lane.number));
-                self.send_lane(lane, to)?;
-            }
-        }
-        let (cells, test_cells) = self.cells;
-        for number in new.lanes_of(rank).filter(|lane| old.owner(*lane) != rank) {
-            let from = old.owner(number);
-            self.comm.describe(&format!("nothing yet of lane {number}, which was to come from rank {from}"));
-            stay.push(self.receive_lane(number, from, [cells, test_cells])?);
-        }
-        stay.sort_by_key(|lane| lane.number);
-        stay.iter_mut().for_each(|lane| lane.pace = Pace::default());
-        self.lanes = stay;
+        self.move_lanes(&old, &new)?;
         self.clocks = Lanes::new(new, rank, clock);
         self.strategy = self.make_strategy()?;
         self.found_rows.clear();
@@ -127,6 +117,31 @@ impl<A: Algorithm> Worker<'_, A> {
         Ok(())
     }
 
+    fn move_lanes(&mut self, old: &Hosting, new: &Hosting) -> Result<()> {
+        let (rank, is_limited) = (self.comm.rank(), self.run.is_limited());
+        let numbered = std::mem::take(&mut self.lanes).into_iter().map(|lane| (lane.number, lane));
+        let mut lanes: BTreeMap<usize, Lane<A::Local>> = numbered.collect();
+        lanes.keys().filter(|lane| new.owner(**lane) == rank).for_each(|lane| self.keep_spread_rows(*lane));
+        for [number, from, to] in moves(old, new, rank, is_limited) {
+            if let Some(lane) = lanes.remove(&number) {
+                self.comm.describe(&format!("lane {number}, which was to move to rank {to}"));
+                self.send_lane(lane, to)?;
+            } else {
+                let what = format!("nothing yet of lane {number}, which was to come from rank {from}");
+                self.comm.describe(&what);
+                lanes.insert(number, self.receive_lane(number, from)?);
+            }
+        }
+        self.lanes = lanes.into_values().collect();
+        self.lanes.iter_mut().for_each(|lane| lane.pace = Pace::default());
+        let blocks = self.lanes.iter_mut().flat_map(|lane| [&mut lane.blocks, &mut lane.test]);
+        library::join(&mut blocks.collect::<Vec<_>>());
+        if is_limited {
+            self.give_up_rows();
+        }
+        Ok(())
+    }
+
     /// Rows of spread tables that `lane` has, for the strategy that comes.
     fn keep_spread_rows(&mut self, lane: usize) {
         for (table, first, bytes) in self.strategy.spread_rows(lane) {
@@ -134,145 +149,89 @@ impl<A: Algorithm> Worker<'_, A> {
         }
     }
 
+    /// Frees the memory of rows that left with their lanes.
+    fn give_up_rows(&mut self) {
+        for replica in self.params.replicas.iter_mut().filter(|replica| replica.spec.axis == Axis::Example) {
+            let (bytes, row_bytes) = (replica.values.bytes().len(), replica.spec.bytes_per_row());
+            let element = replica.spec.element;
+            let mut kept = Storage::zeroed(element, bytes / element.bytes());
+            for rows in self.lanes.iter().map(|lane| lane.rows.clone()) {
+                let place = rows.start * row_bytes..rows.end * row_bytes;
+                kept.bytes_mut()[place].copy_from_slice(replica.row_bytes(rows));
+            }
+            replica.values = kept;
+        }
+    }
+
     fn send_lane(&mut self, lane: Lane<A::Local>, to: usize) -> Result<()> {
         let number = lane.number;
-        let encoded = |what: std::result::Result<Vec<u8>, postcard::Error>| {
-            what.map_err(|e| Error::Damaged(format!("lane {number} on its way: {e}")))
-        };
+        let mut way = Way::new(number, to, self.run.is_limited());
         for local in &lane.locals {
-            self.send_piece(number, to, Piece::Local, &encoded(postcard::to_stdvec(local))?)?;
+            let bytes = postcard::to_stdvec(local).map_err(unpacked(number))?;
+            way.send(self.comm, Piece::Local, &bytes)?;
         }
         for (blocks, piece) in [(&lane.blocks, Piece::Train), (&lane.test, Piece::Test)] {
+            blocks.plan(std::iter::empty());
             for at in 0..blocks.len() {
-                let bytes = encoded(postcard::to_stdvec(&*blocks.get(at)?))?;
-                self.send_piece(number, to, piece, &bytes)?;
+                let bytes = postcard::to_stdvec(&*blocks.get(at)?).map_err(unpacked(number))?;
+                way.send(self.comm, piece, &bytes)?;
             }
         }
-        let mut rows = LaneState::take_rows(&self.params, lane.rows.clone());
-        let spread = self.strategy.spread_rows(number).into_iter();
-        rows.extend(spread.map(|(table, first, bytes)| (table as u16, first as u64, bytes.to_vec())));
-        for (table, first, bytes) in rows {
-            self.send_piece(number, to, Piece::Rows { table, first }, &bytes)?;
+        // In as many parts as there are blocks: as little at a time as the data.
+        let parts = lane.locals.len();
+        for (table, replica) in self.params.replicas.iter().enumerate() {
+            if replica.spec.axis != Axis::Example {
+                continue;
+            }
+            for part in (0..parts).map(|part| share(lane.rows.len(), parts, part)) {
+                let rows = lane.rows.start + part.start..lane.rows.start + part.end;
+                let piece = Piece::Rows { table: table as u16, first: rows.start as u64 };
+                way.send(self.comm, piece, replica.row_bytes(rows))?;
+            }
+        }
+        for (table, first, bytes) in self.strategy.spread_rows(number) {
+            way.send(self.comm, Piece::Rows { table: table as u16, first: first as u64 }, bytes)?;
         }
         let (own, moves): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.visits).into_iter().partition(|visit| visit.lane != number);
         self.visits = own;
-        self.send_piece(number, to, Piece::Visits, order::to_message(&moves).body.bytes())?;
-        self.send_piece(number, to, Piece::End, &[])
+        way.send(self.comm, Piece::Visits, order::to_message(&moves).body.bytes())?;
+        way.end(self.comm)
     }
+}
 
-    fn send_piece(&mut self, lane: usize, to: usize, piece: Piece, bytes: &[u8]) -> Result<()> {
-        let parts = bytes.len().div_ceil(PART_BYTES).max(1);
-        for part in 0..parts {
-            let range = part * PART_BYTES..bytes.len().min((part + 1) * PART_BYTES);
-            let head = Head { lane: lane as u32, piece, goes_on: part + 1 < parts };
-            self.comm.send(to, MOVE, Message::new(&head, Buffer::from(&bytes[range])))?;
-        }
-        Ok(())
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Takes in lane `number`, whose blocks are in so many cells, training and test.
-    fn receive_lane(
-        &mut self,
-        number: usize,
-        from: usize,
-        [cells, test_cells]: [usize; 2],
-    ) -> Result<Lane<A::Local>> {
-        let what = format!("lane {number}, which moves here");
-        let wanted = share(self.source.blocks(), self.run.lanes, number);
-        let (mut train, mut test, mut locals) = (Vec::new(), Vec::new(), Vec::new());
-        loop {
-            let (message, piece) = self.receive_piece(number, from, &what)?;
-            match piece {
-                Piece::Local if locals.len() < wanted.len() => {
-                    let local = postcard::from_bytes(message.body.bytes());
-                    locals.push(
-                        local.map_err(|e| message.bad(format!("a local state of lane {number}: {e}")))?,
-                    );
-                }
-                Piece::Train if train.len() < wanted.len() * cells => {
-                    train.push(self.take_block(&message, train.len() % cells, cells, false)?);
-                }
-                Piece::Test => {
-                    test.push(self.take_block(&message, test.len() % test_cells, test_cells, true)?)
-                }
-                Piece::Rows { table, first } => self.take_rows(&message, table, first)?,
-                Piece::Visits => self.visits.extend(order::from_body(&message)?),
-                Piece::End => {
-                    let ids = train.iter().step_by(cells).map(|block: &Block| block.id as usize);
-                    if !ids.eq(wanted.clone())
-                        || train.len() != wanted.len() * cells
-                        || locals.len() != wanted.len()
-                    {
-                        let what = format!(
-                            "lane {number} with {} cells, not those of blocks {wanted:?}",
-                            train.len()
-                        );
-                        return Err(message.bad(what).into());
-                    }
-                    let rows =
-                        train.first().map_or(0, |b| b.first_row)..train.last().map_or(0, |b| b.end_row);
-                    let (blocks, test) = (Blocks::Here(train), Blocks::Here(test));
-                    let pace = Pace::default();
-                    return Ok(Lane { number, blocks, cells, locals, test, test_cells, rows, pace });
-                }
-                Piece::Local | Piece::Train => {
-                    return Err(message.bad(format!("more of lane {number} than it has: {piece:?}")).into());
-                }
+    /// Workers that go through their moves one after the other, each waiting for the other side, all come to an end.
+    #[test]
+    fn no_ring_of_workers_waits_for_each_other() {
+        for seed in 0..500 {
+            let mut rng = crate::rng::stream(seed, "moves", &[]);
+            let workers = 2 + rng.below(5);
+            let lanes = workers + rng.below(12);
+            let mut cuts = |()| {
+                let mut all: Vec<usize> = (1..lanes).collect();
+                rng.shuffle(&mut all);
+                all.truncate(workers - 1);
+                all.extend([0, lanes]);
+                all.sort_unstable();
+                Hosting::from_cuts(all, lanes, workers).unwrap()
+            };
+            let (old, new) = (cuts(()), cuts(()));
+            let mut left: Vec<_> = (0..workers).map(|rank| moves(&old, &new, rank, true)).collect();
+            let moving = (0..lanes).filter(|lane| old.owner(*lane) != new.owner(*lane)).count();
+            assert_eq!(left.iter().map(Vec::len).sum::<usize>(), 2 * moving, "seed {seed}");
+            for _ in 0..moving {
+                let met = (0..workers).find_map(|rank| {
+                    let [lane, from, to] = *left[rank].first()?;
+                    (left[from].first() == left[to].first()).then_some([lane, from, to])
+                });
+                let Some([_, from, to]) = met else { panic!("seed {seed}: all wait, {left:?}") };
+                left[from].remove(0);
+                left[to].remove(0);
             }
-        }
-    }
-
-    /// The next piece of lane `number`, whole.
-    fn receive_piece(&mut self, number: usize, from: usize, what: &str) -> Result<(Message, Piece)> {
-        let mut bytes: Option<Buffer> = None;
-        loop {
-            let mut message = self.comm.recv(MOVE, Some(from), what)?;
-            let Head { lane, piece, goes_on } = message.head()?;
-            if lane as usize != number {
-                return Err(message
-                    .bad(format!("a piece of lane {lane}, where lane {number} was to come"))
-                    .into());
-            }
-            match (&mut bytes, goes_on) {
-                (None, false) => return Ok((message, piece)),
-                (None, true) => bytes = Some(Buffer::from(message.body.bytes())),
-                (Some(bytes), _) => drop(bytes.extend(message.body.bytes())),
-            }
-            if let Some(bytes) = bytes.take_if(|_| !goes_on) {
-                message.body = bytes.into();
-                return Ok((message, piece));
-            }
-        }
-    }
-
-    /// A cell of a block, if it can be worked on.
-    fn take_block(&self, message: &Message, cell: usize, cells: usize, is_test: bool) -> Result<Block> {
-        let block: Block = postcard::from_bytes(message.body.bytes())
-            .map_err(|e| message.bad(format!("a block of data: {e}")))?;
-        let shape = &self.source.shape;
-        let columns = if cells > 1 { self.row_blocks[cell].clone() } else { 0..shape.columns };
-        match block.fault(shape, &columns, is_test) {
-            None => Ok(block),
-            Some(fault) => Err(message.bad(fault).into()),
-        }
-    }
-
-    /// Rows of a table on the example axis, or of one that is spread.
-    fn take_rows(&mut self, message: &Message, table: u16, first: u64) -> Result<()> {
-        let (table, first, bytes) = (usize::from(table), first as usize, message.body.bytes());
-        let fits = match self.params.replicas.get_mut(table) {
-            Some(replica) if replica.spec.axis == Axis::Example => replica.set_row_bytes(first, bytes),
-            Some(replica) if rotates(replica.spec.axis) => {
-                let of_block = self.row_blocks.iter().find(|rows| rows.start == first && !rows.is_empty());
-                of_block.is_some_and(|rows| rows.len() * replica.spec.bytes_per_row() == bytes.len())
-                    && self.found_rows.insert((table, first), bytes.to_vec()).is_none()
-            }
-            _ => false,
-        };
-        match fits {
-            true => Ok(()),
-            false => Err(message.bad(format!("rows from {first} on that do not fit table {table}")).into()),
         }
     }
 }

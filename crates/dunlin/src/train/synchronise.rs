@@ -37,6 +37,10 @@ impl<A: Algorithm> Worker<'_, A> {
         }
         let looks = self.comm.rank() == 0 && self.may_rehost() && decision.end.is_none();
         let deal = if looks { self.dealer.look(&paces, &self.clocks.hosting) } else { None };
+        let budget = crate::memory::in_words(self.run.memory.unwrap_or(0) as f64);
+        if let Some(text) = self.dealer.complaint(&budget) {
+            self.observer.event(&Event::Warning { text });
+        }
         let decision = Decision { deal, over: self.halt.end_round(), complete: self.complete, ..decision };
         let decision: Decision = self.comm.broadcast(0, Message::new(&decision, Buffer::new()))?.head()?;
         self.halt.is_over(decision.over);

@@ -7,7 +7,7 @@ pub mod lasso;
 use dunlin::algorithm::{ANY_STRATEGY, ANY_TABLE_STRATEGY, Algorithm, StrategyKind, Sums, Unit};
 use dunlin::comm::cluster::Job;
 use dunlin::comm::{Cluster, Comm, Processes, SimConfig};
-use dunlin::data::{Block, Contents, Data, Kind, Names, Ratings, Shape};
+use dunlin::data::{Block, Contents, Data, Kind, Names, Ratings, Scratch, Shape, Store};
 use dunlin::event::{Event, Outcome};
 use dunlin::rng::stream;
 use dunlin::run::{CheckpointPolicy, Run, Stop};
@@ -15,6 +15,7 @@ use dunlin::table::{Axis, Init, Params, Storage, TableSpec, Type};
 use dunlin::train::{Observer, Source, train};
 use dunlin::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Matrix factorisation in its plainest form, with a table of each axis and type. With `SPREAD` the tables that go round
 /// are nowhere whole.
@@ -266,6 +267,16 @@ pub struct Trained {
     pub update_bytes: [u64; 2],
     /// The cuts of each re-hosting.
     pub rehosted: Vec<Vec<usize>>,
+    pub warnings: Vec<String>,
+}
+
+/// The same data as under `--memory`: in a file of `folder`, or of the folder for temporary files.
+pub fn on_disk(data: Data, folder: Option<&Path>) -> Result<Source> {
+    let scratch = Scratch::new(folder.unwrap_or(&std::env::temp_dir()));
+    let mut store = Store::new(&scratch)?;
+    data.blocks.iter().try_for_each(|block| store.push(block))?;
+    let blocks = (0..store.len()).map(|at| store.stub(at).clone()).collect();
+    Source::on_disk((Data { blocks, ..data }, store), None, &scratch)
 }
 
 #[derive(Default)]
@@ -278,6 +289,7 @@ impl Observer for Recorder {
                 self.0.losses.extend(metrics.values().map(|value| value.to_bits()));
             }
             Event::Rehosted { cuts, .. } => self.0.rehosted.push(cuts.clone()),
+            Event::Warning { text } => self.0.warnings.push(text.clone()),
             _ => {}
         }
     }
@@ -311,7 +323,10 @@ impl Job for TestJob {
         let run: Run =
             serde_json::from_slice(&self.0).map_err(|e| dunlin::comm::Error::Body(e.to_string()))?;
         let data = if run.model == "tiny-lasso" { lasso::correlated() } else { ratings() };
-        let source = Source::new(data, None);
+        let source = match run.memory {
+            None => Source::new(data, None),
+            Some(_) => on_disk(data, run.out.as_deref())?,
+        };
         let mut recorder = Recorder::default();
         let outcome: Outcome = match run.model.as_str() {
             "tiny-mf" => train::<TinyMf>(&run, &source, comm, &mut recorder)?,
