@@ -103,6 +103,44 @@ fn a_checkpoint_of_rotation_is_gone_on_with_under_another_strategy_and_back() {
     }
 }
 
+/// Local states may be by row block, of which there are more without barriers: whoever goes on has those that were.
+#[test]
+fn a_checkpoint_of_rotation_is_gone_on_with_without_barriers_and_back() {
+    let folder = Folder::new();
+    let mf = format!("{} --blocks 24", MF.replace("--clocks-per-epoch 2 ", ""));
+    let softmax = "train ds-softmax --train synth:softmax?n=900&columns=40&nonzeros=8&classes=24";
+    let strategies = ["rotation", "rotation:async"];
+    for (name, model, metric, least) in [
+        ("mf", &mf[..], "train_rmse", 0.0),
+        ("dual", softmax, "train_objective", 1.0),
+        ("paper", &format!("{softmax} --set solver=stochastic"), "train_objective", 1.0),
+    ] {
+        let run = |out: &str, epochs: usize, strategy: &str, more: &str| {
+            let line = format!(
+                "{model} --lanes 3 --checkpoint-epochs 1 --json --epochs {epochs} --strategy {strategy} --out {out} {more}"
+            );
+            let ran = folder.say(&line).exits(0);
+            (result(&folder, out, &ran), ran.object())
+        };
+        let value = |object: &serde_json::Value| object["metrics"][metric].as_f64().unwrap();
+        let whole = strategies.map(|strategy| run(&format!("{name}-{strategy}"), 30, strategy, "").1);
+        for (first, second) in [(strategies[0], strategies[1]), (strategies[1], strategies[0])] {
+            let out = format!("{name}-{first}-{second}");
+            let (before, then) = run(&out, 3, first, "");
+            let (after, now) = run(&out, 3, second, "--workers 2 --resume");
+            assert!(before.1 == after.1, "{out}: the model of epoch 3 is the same");
+            assert_eq!(then["row_blocks"], now["row_blocks"], "{out}");
+            // Sums over lanes in another order.
+            assert!((value(&then) / value(&now) - 1.0).abs() < 1e-6, "{out}: {then} and {now}");
+            let (_, on) = run(&out, 30, second, "--workers 3 --cluster processes --resume");
+            let worst = whole.iter().map(&value).fold(least, f64::max);
+            assert!(value(&on) < 1.02 * worst, "{out}: {} and {worst}", value(&on));
+            assert!(value(&on) < value(&now), "{out}: {on}");
+            assert_eq!(on["reason"], whole[0]["reason"], "{out}: {on}");
+        }
+    }
+}
+
 /// What the samplers gather over the cells of a document is made anew at the first visit of a lap.
 #[test]
 fn lda_under_rotation_goes_on_to_the_same_bits() {

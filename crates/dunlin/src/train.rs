@@ -204,6 +204,8 @@ struct Worker<'a, A: Algorithm> {
     rounds: u64,
     /// The ranges of rows that go round; none unless the strategy is `rotation`.
     row_blocks: Vec<Range<usize>>,
+    /// The checkpoint to go on from, until the run has begun, and what is wrong with newer ones.
+    found: Option<(Found, Vec<String>)>,
     /// Clocks of laps that measured and trained nothing; the strategy counts them.
     measured: u64,
     /// Rows of spread tables that a checkpoint had, or lanes that move: by table and first row.
@@ -250,8 +252,10 @@ impl<'a, A: Algorithm> Worker<'a, A> {
         let clocks = Lanes::new(Hosting::even(run.lanes, run.workers), comm.rank(), 0);
         let hosted = clocks.hosted.clone();
         let by_columns = algorithm.cut_by_columns(run.lanes, source.disk.is_none())?;
+        let found = resumed(run)?;
+        let before = found.as_ref().map(|(found, _)| &found.manifest);
         let Plan { clocks_per_epoch, row_blocks, cuts_data, schedule, warning } =
-            Plan::new(&algorithm, run, source)?;
+            Plan::new(&algorithm, run, source, before)?;
         let warning = if by_columns { Some(plan::told_of_columns(&source.shape)) } else { warning };
         comm.barrier()?; // ranks of one process share the source: nobody takes blocks before all have counted
         let cells = cuts_data.then_some(&row_blocks[..]);
@@ -295,6 +299,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             clocks_per_epoch,
             rounds,
             row_blocks,
+            found,
             measured: 0,
             found_rows: BTreeMap::new(),
             found_carries: BTreeMap::new(),
@@ -323,7 +328,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let seed = self.run.seed;
             self.lanes[lane].blocks.here_mut().for_each(|block| self.algorithm.arrange(block, seed));
         }
-        let (found, complaints) = resumed(self.run)?.map_or((None, Vec::new()), |(f, c)| (Some(f), c));
+        let (found, complaints) = self.found.take().map_or((None, Vec::new()), |(f, c)| (Some(f), c));
         if let Some(found) = &found {
             self.restore(found)?;
         }

@@ -2,6 +2,7 @@
 
 use super::source::{Source, lock};
 use crate::algorithm::Algorithm;
+use crate::checkpoint::Manifest;
 use crate::data::{Block, Contents, Shape, cut_columns};
 use crate::run::Run;
 use crate::schedule;
@@ -43,7 +44,12 @@ pub(super) fn told_of_columns(shape: &Shape) -> String {
 impl Plan {
     /// # Errors
     /// What the model finds wrong with the data.
-    pub(super) fn new<A: Algorithm>(algorithm: &A, run: &Run, source: &Source) -> Result<Plan> {
+    pub(super) fn new<A: Algorithm>(
+        algorithm: &A,
+        run: &Run,
+        source: &Source,
+        before: Option<&Manifest>,
+    ) -> Result<Plan> {
         let blocks = lock(&source.train);
         let blocks: Vec<&Block> = blocks.iter().flatten().collect();
         let disk = source.disk.as_ref();
@@ -57,7 +63,7 @@ impl Plan {
                 StrategySpec::RotationAsync => tokens::tokens_per_lane(&tables, run.lanes),
                 _ => rotation::blocks_per_lane(&tables, run.lanes),
             };
-            let count = run.lanes * per_lane;
+            let count = row_blocks_before(run, before).unwrap_or(run.lanes * per_lane);
             let cuts_data = tables.iter().any(|table| table.axis == Axis::Feature);
             let row_blocks = match cuts_data {
                 true => {
@@ -113,6 +119,14 @@ impl Plan {
         });
         Ok(Plan { clocks_per_epoch: clocks, warning, ..Plan::default() })
     }
+}
+
+/// Into how many row blocks tables were cut in the run that `run` goes on with, if they were: local states may be by row
+/// block, and mean nothing under other cuts. What would be refused anyway decides nothing.
+fn row_blocks_before(run: &Run, before: Option<&Manifest>) -> Option<usize> {
+    let before = before.filter(|before| before.run.rotates() && before.run.lanes == run.lanes)?;
+    let count = before.clocks_per_epoch;
+    (count > 0 && count.is_multiple_of(run.lanes)).then_some(count)
 }
 
 /// Refuses data whose entries cannot be dealt out by column: better before training than in the middle of a start.
