@@ -136,6 +136,7 @@ fn models_are_described_and_their_examples_run() {
         assert!(list.out.lines().any(|line| line.starts_with(model)), "{list}");
         let told = dunlin(&folder, &format!("models {model}")).exits(0);
         parts.iter().for_each(|part| holds(&told.out, part));
+        holds(&told.out, "epochs      at most 20, unless --epochs says how many");
         let example = told.out.lines().find_map(|line| line.strip_prefix("example     dunlin ")).unwrap();
         dunlin(&folder, &format!("{example} --quiet")).exits(0);
         let json = dunlin(&folder, &format!("models {model} --json")).exits(0).object();
@@ -145,6 +146,8 @@ fn models_are_described_and_their_examples_run() {
             assert_eq!(setting["default"], json["settings"][setting["name"].as_str().unwrap()], "{setting}");
         }
     }
+    // A model may say that it wants more epochs.
+    assert_eq!(dunlin(&folder, "models lasso --json").exits(0).object()["epochs"], 100);
 }
 
 #[test]

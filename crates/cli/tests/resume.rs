@@ -449,6 +449,22 @@ fn fewer_epochs_than_are_done_are_refused() {
     folder.say(&format!("{line} --epochs 4 --resume")).exits(0);
 }
 
+/// Whatever the model's default is by then.
+#[test]
+fn a_run_goes_on_to_the_epochs_that_it_had_unless_others_are_given() {
+    let folder = Folder::new();
+    let line = format!("{MF} --lanes 2 --checkpoint-epochs 1 --out o --json");
+    folder.say(&format!("{line} --epochs 4")).exits(0);
+    for epochs in ["000003", "000004"] {
+        let _ = std::fs::remove_dir_all(folder.path(&format!("o/checkpoints/epochs-{epochs}")));
+    }
+    assert_eq!(folder.say(&format!("{line} --resume")).exits(0).object()["epochs"], 4);
+    assert_eq!(folder.say(&format!("{line} --resume --epochs 6")).exits(0).object()["epochs"], 6);
+    assert_eq!(folder.say(&format!("{line} --resume")).exits(0).object()["epochs"], 6);
+    let fresh = folder.say(&format!("{MF} --lanes 2 --out fresh --resume --json")).exits(0);
+    assert_eq!(fresh.object()["epochs"], 20, "the model's own");
+}
+
 #[test]
 fn resuming_without_a_checkpoint_starts_afresh() {
     let folder = Folder::new();

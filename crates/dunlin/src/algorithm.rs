@@ -146,6 +146,8 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// Blocks that the data of a lane are cut into unless the user says how many; `None` leaves it to the engine.
     /// A model that works on all rows of a lane together wants one.
     const BLOCKS_PER_LANE: Option<usize> = None;
+    /// Epochs at most, unless the user says how many (`--epochs`).
+    const EPOCHS: usize = 20;
     /// True if, under `rotation`, it measures with the rows of one row block at hand
     /// ([`Algorithm::measure_visit`], [`Algorithm::measure_rows`]), and `metrics` reads no table that rotates. Such tables
     /// are never whole in one place while training, so that the model may be larger than a worker.

@@ -37,6 +37,8 @@ pub struct Model {
     pub strategies: &'static [StrategyKind],
     /// Blocks a lane by default, if the model wants a certain number.
     pub blocks_per_lane: Option<usize>,
+    /// Epochs at most, unless the user says how many.
+    pub epochs: usize,
     /// True if, under `rotation`, tables that go round are never whole in one place.
     pub spreads: bool,
     /// What it tells about itself.
@@ -64,6 +66,7 @@ pub const fn model<A: Algorithm>() -> Model {
         data: A::DATA,
         strategies: A::STRATEGIES,
         blocks_per_lane: A::BLOCKS_PER_LANE,
+        epochs: A::EPOCHS,
         spreads: A::MEASURES_BY_LAP,
         details: A::DETAILS,
         defaults: || serde_json::to_value(A::Config::default()).unwrap_or_default(),

@@ -146,6 +146,8 @@ impl Algorithm for Lasso {
         StrategyKind::Asp,
     ];
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
+    // The solver stops by its gap, mostly long before.
+    const EPOCHS: usize = 100;
     const DIVERGED_ADVICE: &'static str = "scale the features down";
     const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;

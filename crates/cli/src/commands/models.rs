@@ -69,7 +69,7 @@ fn object(model: &Model) -> Value {
         |metric| json!({"name": metric.name, "meaning": metric.meaning, "needs_test": metric.needs_test}),
     );
     json!({
-        "model": model.name, "about": model.about, "data": kind(model), "strategies": strategies(model),
+        "model": model.name, "about": model.about, "data": kind(model), "strategies": strategies(model), "epochs": model.epochs,
         "settings": defaults, "about_settings": about.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(), "metrics": metrics.collect::<Vec<_>>(),
         "predicts": details.predicts, "example": details.example,
@@ -86,6 +86,7 @@ fn page(model: &Model) -> String {
     let (default, others) = (strategies(model), strategies(model).split_off(1).join(", "));
     line(format!("\ndata        {}", kind(model)));
     line(format!("strategies  {} (default), {others}", default.first().unwrap_or(&"")));
+    line(format!("epochs      at most {}, unless --epochs says how many", model.epochs));
     line("\nsettings, by --set NAME=VALUE: default, type, range".into());
     for setting in details.settings {
         let value = &defaults[setting.name];

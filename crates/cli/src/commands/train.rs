@@ -92,7 +92,7 @@ pub(crate) struct TrainFlags {
     /// Where the ranks live: threads, processes, hosts:FILE, sim:WORKERS [default: threads]
     #[arg(long)]
     pub(crate) cluster: Option<String>,
-    /// Passes over the data at most [default: 20]
+    /// Passes over the data at most [default: the model's, see `dunlin models NAME`; with --resume those of the run]
     #[arg(long)]
     pub(crate) epochs: Option<usize>,
     /// Stop once a metric has reached a value: METRIC<=X or METRIC>=X
@@ -398,7 +398,7 @@ impl TrainFlags {
             lanes,
             cluster,
             stop: Stop {
-                epochs: flags.epochs.unwrap_or(20),
+                epochs: flags.epochs.or_else(|| resumed_epochs(&flags)).unwrap_or(model.epochs),
                 until: flags.until.as_deref().map(str::parse::<Until>).transpose()?,
                 seconds: positive("--seconds", flags.seconds)?,
             },
@@ -439,6 +439,14 @@ impl TrainFlags {
         };
         Ok(Checked { run, place, details, isa: flags.isa })
     }
+}
+
+/// The epochs of the run that is to go on, as its folder says; nothing where there is no run yet.
+fn resumed_epochs(flags: &TrainFlags) -> Option<usize> {
+    let out = flags.out.as_ref().filter(|_| flags.resume)?;
+    let text = std::fs::read(out.join("run.json")).ok()?;
+    let run: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    run.pointer("/stop/epochs")?.as_u64()?.try_into().ok()
 }
 
 fn positive(flag: &str, value: Option<f64>) -> Result<Option<f64>> {
