@@ -1,6 +1,6 @@
 //! What a user sees while a run goes on: one line that changes on a terminal, one line an evaluation elsewhere.
 
-use dunlin::event::{Event, Outcome};
+use dunlin::event::{EPOCHS_USED_UP, Event, Outcome, reason_in_words};
 use dunlin::run::Run;
 use dunlin::strategy::mean_and_variance;
 use std::collections::BTreeMap;
@@ -11,18 +11,21 @@ use std::io::{IsTerminal, Write as _};
 pub(crate) struct Console {
     terminal: bool,
     epochs: usize,
+    /// The model's setting, if it has one.
+    tolerance: Option<f64>,
     last: String,
 }
 
 impl Console {
     pub(crate) fn new() -> Console {
-        Console { terminal: std::io::stderr().is_terminal(), epochs: 0, last: String::new() }
+        Console { terminal: std::io::stderr().is_terminal(), epochs: 0, tolerance: None, last: String::new() }
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
             Event::Started { run, isa, clocks_per_epoch, samples, resumed_epochs, .. } => {
                 self.epochs = run.stop.epochs;
+                self.tolerance = run.settings.get("tolerance").and_then(|value| value.as_f64());
                 let (workers, lanes) = (run.workers, run.lanes);
                 self.line(&format!(
                     "training {} on {} {}, {lanes} {} (same --lanes, same bits), {}, {}, {samples} samples, {isa}",
@@ -64,6 +67,9 @@ impl Console {
                 self.line(&format!("re-hosted: {}", rehosted_words(*worker, *slower, *had, *lanes, cuts)));
             }
             Event::Warning { .. } => {} // told even to those who want to hear nothing else
+            Event::Ended { outcome, .. } if outcome.reason == EPOCHS_USED_UP => {
+                self.line(&unconverged(outcome, self.tolerance));
+            }
             Event::Ended { .. } | Event::Failed { .. } => self.status(""), // the error comes as the last line
         }
     }
@@ -78,6 +84,15 @@ impl Console {
             let _ = write!(std::io::stderr(), "\r\x1b[K{text}"); // a status line that is not seen does no harm
         }
     }
+}
+
+/// That a model which can tell when it is done was not.
+fn unconverged(outcome: &Outcome, tolerance: Option<f64>) -> String {
+    let gap = match (outcome.metrics.get("relative_gap"), tolerance) {
+        (Some(gap), Some(wanted)) => format!(": relative_gap {gap:.2e}, wanted {wanted:.0e}"),
+        _ => String::new(),
+    };
+    format!("not converged after {}{gap}; give more --epochs", plural(outcome.epochs, "epoch"))
 }
 
 /// One line on standard error. If nobody reads there any more, work goes on all the same.
@@ -142,7 +157,7 @@ pub(crate) fn table(outcome: &Outcome) -> String {
     for (name, value) in &outcome.metrics {
         row(name, format!("{value:.6}"));
     }
-    row("epochs", format!("{} (ended by: {})", outcome.epochs, outcome.reason));
+    row("epochs", format!("{} (ended by: {})", outcome.epochs, reason_in_words(&outcome.reason)));
     row("seconds", format!("{:.3}", outcome.seconds));
     row("samples per second", quantity(outcome.samples_per_second));
     row("seconds blocked, all workers", format!("{:.3}", outcome.blocked_seconds));

@@ -27,11 +27,19 @@ fn mf_writes_factors_by_original_id() {
 fn a_model_that_can_tell_says_that_it_has_not_converged() {
     let folder = Folder::new();
     let train = "train softmax --train sample:digits --set tolerance=1e-3 --set c=0.01 --epochs";
-    let short = dunlin(&folder, &format!("{train} 2")).exits(0).err;
-    assert!(
-        short.contains("not converged after 2 epochs: relative_gap") && short.contains("wanted 1e-3"),
-        "{short}"
-    );
+    let short = dunlin(&folder, &format!("{train} 2 --out short --checkpoint-epochs 1")).exits(0);
+    let said = "not converged after 2 epochs: relative_gap";
+    assert!(short.err.contains(said) && short.err.contains("wanted 1e-3"), "{short}");
+    assert!(short.out.contains("2 (ended by: epochs, not converged)"), "{short}");
+    // Over before it begins: as it was.
+    let again =
+        dunlin(&folder, &format!("{train} 2 --out short --resume --json --checkpoint-epochs 1")).exits(0);
+    assert_eq!(again.object()["reason"], "epochs_used_up", "{again}");
+    holds(&dunlin(&folder, "show short").exits(0).out, "ended by --epochs 2, not converged");
+    let compared =
+        dunlin(&folder, &format!("{} 2", train.replace("train softmax", "compare softmax"))).exits(0);
+    assert!(compared.out.matches("epochs, not converged").count() == 2, "{compared}");
+    assert!(compared.err.matches(said).count() == 2, "{compared}");
     let long = dunlin(&folder, &format!("{train} 400")).exits(0);
     assert!(long.out.contains("ended by: converged") && !long.err.contains("not converged"), "{}", long.err);
     assert!(!dunlin(&folder, &format!("{train} 2 --quiet")).exits(0).err.contains("not converged"));

@@ -25,7 +25,7 @@ fn a_run_is_shown_as_a_table_and_as_json() {
         "cluster                      threads, 2 workers",
         "lanes                        2, 1 clock an epoch",
         "strategy                     bsp",
-        "state                        ended by --epochs 3",
+        "state                        ended by --epochs 3, not converged",
         "epochs                       3\n",
         "evaluation seconds           ",
         "train_objective  ",
@@ -38,7 +38,7 @@ fn a_run_is_shown_as_a_table_and_as_json() {
     }
     let json = dunlin(&folder, "show run --json").exits(0).out;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&json["state"], &json["reason"]), (&"ended".into(), &"epochs".into()), "{json}");
+    assert_eq!((&json["state"], &json["reason"]), (&"ended".into(), &"epochs_used_up".into()), "{json}");
     assert_eq!(
         (json["evaluations"].as_array().map(Vec::len), json["workers"].as_array().map(Vec::len)),
         (Some(3), Some(2))

@@ -306,9 +306,16 @@ pub trait Algorithm: Sized + Send + Sync + 'static {
     /// tables (regularisation terms).
     fn metrics(&self, train: &Sums, test: Option<&Sums>, params: &Params) -> Vec<(&'static str, f64)>;
 
-    /// True once the model itself knows that it is done (duality gap below tolerance).
+    /// True once the model itself knows that it is done (duality gap below tolerance), by metrics that fall to 0 on the way.
     fn converged(&self, _metrics: &[(&'static str, f64)]) -> bool {
         false
+    }
+
+    /// True if a run with these metrics could have ended by [`Algorithm::converged`]: with all of them at 0 it would have.
+    /// Then epochs that are used up before are told as such. Settings may decide it, as may what is measured.
+    fn can_converge(&self, metrics: &[(&'static str, f64)]) -> bool {
+        let ideal: Vec<_> = metrics.iter().map(|(name, _)| (*name, 0.0)).collect();
+        self.converged(&ideal)
     }
 
     /// Predictions for each row of `block`, in order: `out(row, values)`.

@@ -104,7 +104,7 @@ pub enum Event {
     },
     /// The run has ended.
     Ended {
-        /// Why: "epochs", "until", "seconds", "converged", "interrupted".
+        /// Why: as [`Outcome::reason`].
         reason: String,
         /// What came out.
         outcome: Box<Outcome>,
@@ -136,7 +136,9 @@ pub struct WorkerTimes {
 /// What a run has come to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Why it ended.
+    /// Why it ended: "epochs" (all are done), "epochs_used_up" (the same, for a model that can tell when it has converged,
+    /// and had not; in records of older versions "epochs" as well), "until", "seconds", "converged", "interrupted"; empty on
+    /// ranks that do not know.
     pub reason: String,
     /// Whole epochs done.
     pub epochs: usize,
@@ -164,6 +166,17 @@ pub struct Outcome {
     pub peak_rss_mb_per_process: Vec<f64>,
     /// What all workers' strategies measured.
     pub report: Report,
+}
+
+/// [`Outcome::reason`] of a run whose epochs were done before its model had converged.
+pub const EPOCHS_USED_UP: &str = "epochs_used_up";
+
+/// An [`Outcome::reason`] as a person would say it.
+pub fn reason_in_words(reason: &str) -> &str {
+    match reason {
+        EPOCHS_USED_UP => "epochs, not converged",
+        reason => reason,
+    }
 }
 
 /// Peak memory of this process in MB; 0 where the system does not say.

@@ -239,6 +239,8 @@ struct Worker<'a, A: Algorithm> {
     losses: Vec<f64>,
     /// Metrics of the last evaluation.
     metrics: Option<BTreeMap<String, f64>>,
+    /// Why the run ends if its epochs are done now.
+    by_epochs: &'static str,
 }
 
 impl<'a, A: Algorithm> Worker<'a, A> {
@@ -319,6 +321,7 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             complete: None,
             losses: Vec::new(),
             metrics: None,
+            by_epochs: "epochs",
         };
         Ok(worker)
     }

@@ -10,7 +10,7 @@ use crate::commands::train::{Checked, TrainFlags};
 use crate::places;
 use dunlin::algorithm::StrategyKind;
 use dunlin::details::MetricNote;
-use dunlin::event::Outcome;
+use dunlin::event::{Outcome, reason_in_words};
 use dunlin::model::did_you_mean;
 use dunlin::strategy::mean_and_variance;
 use dunlin::{Error, Result};
@@ -339,7 +339,7 @@ impl Comparison {
                     format!("{:.3}", outcome.blocked_seconds),
                     format!("{:.3}", outcome.bytes_sent as f64 / 1e6),
                     staleness(outcome).map_or("-".into(), |mean| format!("{mean:.3}")),
-                    outcome.reason.clone(),
+                    reason_in_words(&outcome.reason).to_string(),
                 ],
                 Err(error) => {
                     let (epochs, seconds) = row.record.so_far();

@@ -194,9 +194,6 @@ impl Train {
         if json && !outcome.reason.is_empty() {
             out(&object(run, &outcome))?;
         }
-        if let (false, Some(words)) = (quiet, unconverged(run, &outcome)) {
-            note(&words);
-        }
         if outcome.reason == "interrupted" {
             let place = run.out.as_ref().map(|out| format!("; go on with --out {} --resume", out.display()));
             let text = format!("interrupted after epoch {}{}", outcome.epochs, place.unwrap_or_default());
@@ -204,18 +201,6 @@ impl Train {
         }
         Ok(outcome)
     }
-}
-
-/// That a model which can tell when it is done was not.
-fn unconverged(run: &Run, outcome: &Outcome) -> Option<String> {
-    let (gap, wanted) = (outcome.metrics.get("relative_gap")?, run.settings.get("tolerance")?.as_f64()?);
-    let is_short = outcome.reason == "epochs" && *gap > wanted;
-    is_short.then(|| {
-        format!(
-            "not converged after {} epochs: relative_gap {gap:.2e}, wanted {wanted:.0e}; give more --epochs",
-            outcome.epochs
-        )
-    })
 }
 
 /// Epochs between evaluations: each holds up lanes that would run ahead.

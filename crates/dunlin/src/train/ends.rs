@@ -5,7 +5,7 @@ use super::{Worker, is_spread};
 use crate::algorithm::{Algorithm, StrategyKind, Sums};
 use crate::channel::CONTROL;
 use crate::checkpoint::{Found, LaneState, Position};
-use crate::event::{Event, Outcome, peak_rss_mb};
+use crate::event::{EPOCHS_USED_UP, Event, Outcome, peak_rss_mb};
 use crate::run::Run;
 use crate::saved::{self, TablesFile};
 use crate::strategy::rotation::rotates;
@@ -310,15 +310,29 @@ impl<A: Algorithm> Worker<'_, A> {
         Ok(processes.into_values().collect())
     }
 
-    /// Saves the model, and says what came out.
+    /// Why a run with these metrics has ended, if its epochs are done: did the model want more?
+    pub(super) fn ended_by_epochs(&self, metrics: &[(&'static str, f64)]) -> &'static str {
+        match (self.algorithm.converged(metrics), self.algorithm.can_converge(metrics)) {
+            (true, _) => "converged",
+            (false, true) => EPOCHS_USED_UP,
+            (false, false) => "epochs",
+        }
+    }
+
+    /// Saves the model, and says what came out; `reason` is "epochs" if all are done.
     pub(super) fn finish(mut self, reason: String) -> Result<Outcome> {
         self.halt.close();
         self.settle_checkpoint()?;
         // Nothing has changed since the last evaluation; there is none if the run was over before it began.
         let metrics = match self.metrics.take() {
             Some(metrics) => metrics,
-            None => self.evaluate()?.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+            None => {
+                let metrics = self.evaluate()?;
+                self.by_epochs = self.ended_by_epochs(&metrics);
+                metrics.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+            }
         };
+        let reason = if reason == "epochs" { self.by_epochs.to_string() } else { reason };
         let Gathered { report, bytes_sent, .. } = self.gather_times()?;
         self.save_model()?;
         self.write_order()?;

@@ -180,6 +180,7 @@ impl<A: Algorithm> Worker<'_, A> {
         let policy = &self.run.checkpoint;
         let due = policy.epochs > 0 && self.at.epochs >= self.saved.epochs + policy.epochs;
         let wanted = policy.epochs > 0 || policy.seconds.is_some();
+        self.by_epochs = self.ended_by_epochs(metrics);
         let last = end.is_some() || self.at.epochs >= stop.epochs;
         let asked = end == Some("interrupted") || (wanted && last);
         let checkpoint = self.run.out.is_some() && (due || asked || self.is_checkpoint_due(self.at.seconds));

@@ -1,7 +1,7 @@
 //! What a run folder's events say, whether the run has ended, goes on, or was killed in the middle of a line.
 
 use crate::console::rehosted_words;
-use dunlin::event::{Event, Outcome, WorkerTimes};
+use dunlin::event::{EPOCHS_USED_UP, Event, Outcome, WorkerTimes, reason_in_words};
 use dunlin::run::Run;
 use dunlin::strategy::Report;
 use dunlin::{Error, Result};
@@ -166,7 +166,7 @@ impl Record {
                 self.end = End::Failed(text);
             }
             Event::Ended { reason, outcome } => {
-                self.log.push(format!("epoch {}: ended by {reason}", outcome.epochs));
+                self.log.push(format!("epoch {}: ended by {}", outcome.epochs, reason_in_words(&reason)));
                 (self.report, self.bytes_sent) = (outcome.report.clone(), outcome.bytes_sent);
                 self.evaluation_seconds = outcome.evaluation_seconds;
                 self.end = End::Ended(outcome);
@@ -249,10 +249,11 @@ fn reason_words(reason: &str, start: Option<&Start>) -> String {
     match (reason, stop) {
         ("until", Some(dunlin::run::Stop { until: Some(until), .. })) => format!("--until {until}"),
         ("epochs", Some(stop)) => format!("--epochs {}", stop.epochs),
+        (EPOCHS_USED_UP, Some(stop)) => format!("--epochs {}, not converged", stop.epochs),
         ("seconds", Some(dunlin::run::Stop { seconds: Some(limit), .. })) => format!("--seconds {limit}"),
         ("converged", _) => "convergence (the model's tolerance)".into(),
         ("interrupted", _) => "interrupt; --resume goes on".into(),
-        _ => reason.into(),
+        _ => reason_in_words(reason).into(),
     }
 }
 
