@@ -62,7 +62,7 @@ const STATE: usize = 4;
 const CORRELATIONS: usize = 5;
 /// New rows of the Gram matrix, summed over lanes.
 const PRODUCTS: usize = 6;
-/// The residual without its shift, its shift, and its sum; only of scheduled lanes that have some columns each.
+/// The residual without its shift, its shift, and its sum, of scheduled lanes that have some columns each; else one zero.
 const RESIDUALS: usize = 7;
 
 const TARGET_SUM: usize = 0;
@@ -231,12 +231,13 @@ impl Algorithm for Lasso {
             table("lasso_state", 1, FIELDS).axis(Axis::Whole).working(),
             table("correlations", correlations, 1).working(),
             table("products", new, most).axis(Axis::Whole).working().element(element),
+            table("residual", 1, 1).axis(Axis::Whole).working(),
         ];
         if self.schedules_columns() {
             tables[SQUARES] = table("squares", self.width, scheduled::by_columns::KNOWN).working();
             tables[CORRELATIONS] = table("correlations", 1, 1).working();
             tables[PRODUCTS] = table("products", 1, 1).axis(Axis::Whole).working();
-            tables.push(table("residual", self.rows + 2, 1).axis(Axis::Whole).working());
+            tables[RESIDUALS] = table("residual", self.rows + 2, 1).axis(Axis::Whole).working();
         }
         tables
     }
