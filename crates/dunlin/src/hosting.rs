@@ -81,7 +81,7 @@ impl Hosting {
     /// # Examples
     /// ```
     /// use dunlin::hosting::Hosting;
-    /// let dealt = |most| Hosting::dealt_within(&[1.0; 12], &[1.0, 0.2, 1.0], most);
+    /// let dealt = |most| Hosting::dealt_within(&[1.0; 12], &[1.0, 0.5, 1.0], most);
     /// assert_eq!(dealt(12).unwrap().cuts(), [0, 5, 7, 12]);
     /// assert_eq!((dealt(4).unwrap().cuts(), dealt(3)), (&[0, 4, 8, 12][..], None));
     /// ```

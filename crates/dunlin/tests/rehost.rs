@@ -182,7 +182,7 @@ fn faults_lose_no_lane_or_end_the_run_by_name() {
 
 #[test]
 fn faults_lose_no_lane_on_disk_or_end_the_run_by_name() {
-    under_faults(&Run { memory: ROOM, ..slow("rotation", 6) }, 100);
+    under_faults(&Run { memory: ROOM, ..slow("rotation", 6) }, 60);
 }
 
 fn under_faults(base: &Run, seeds: u64) {
