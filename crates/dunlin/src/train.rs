@@ -11,23 +11,26 @@ mod ends;
 mod halt;
 mod library;
 mod measure;
+mod observer;
 mod plan;
 mod rehost;
 mod rounds;
 mod source;
 mod synchronise;
+mod tables;
+mod work;
 
 pub(crate) use library::{BLOCKS_IN_MEMORY, BLOCKS_IN_MOVE};
+pub use observer::Observer;
 pub use source::Source;
 
-use crate::algorithm::{Algorithm, StrategyKind, Sums, Unit};
+use crate::algorithm::{Algorithm, StrategyKind};
 use crate::channel::CONTROL;
 use crate::checkpoint::{self, Found, Position, Writing};
-use crate::event::{Event, Outcome, WorkerTimes};
+use crate::event::{Outcome, WorkerTimes};
 use crate::hosting::Hosting;
 use crate::run::Run;
 use crate::schedule;
-use crate::serial::{block_order, share};
 use crate::strategy::allreduce::AllReduce;
 use crate::strategy::ps::{ParameterServer, install_shards, place_shards};
 use crate::strategy::reach::{Reach, Touched};
@@ -36,49 +39,22 @@ use crate::strategy::scheduled::Scheduled;
 use crate::strategy::solo::Solo;
 use crate::strategy::tokens::Tokens;
 use crate::strategy::tokens::order::{Script, Visit};
-use crate::strategy::{Lanes, Report, Strategy, StrategySpec, Task};
-use crate::table::{Axis, Init, Params, Replica, Storage};
+use crate::strategy::{Lanes, Report, Strategy, StrategySpec};
+use crate::table::{Params, Storage};
 use crate::{Error, Result};
 use dealer::Dealer;
 use dunlin_comm::{Buffer, Comm, Message, Time};
-use halt::{Halt, Leave};
+use halt::Halt;
 use plan::Plan;
 use source::{Lane, take_columns, take_lane};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tables::{is_spread, make_tables};
 
 /// Set once the user has asked to stop: all ranks end the run after the clock that they are at.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// What rank 0 of a run tells the outside.
-pub trait Observer {
-    /// Something happened.
-    fn event(&mut self, event: &Event);
-
-    /// Asked at every synchronisation point whether what happens can still be recorded.
-    ///
-    /// # Errors
-    /// If going on would be in vain: ends the run.
-    fn check(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Asked once training has ended well: is there a use for the model? If not, it is not brought together.
-    fn wants_model(&self) -> bool {
-        true
-    }
-
-    /// Training has ended well, and the model is wanted. The tables are complete, or, `None`, have been written to the run folder already, because
-    /// they may not fit in memory. Called before [`Event::Ended`].
-    ///
-    /// # Errors
-    /// If the model cannot be saved.
-    fn finished(&mut self, _params: Option<&Params>, _source: &Source) -> Result<()> {
-        Ok(())
-    }
-}
 
 /// Trains model `A` on this rank.
 ///
@@ -158,34 +134,6 @@ fn resumed(run: &Run) -> Result<Option<(Found, Vec<String>)>> {
         Some(out) => checkpoint::newest(out),
         None => Ok(None),
     }
-}
-
-/// True if the tables that go round are never whole in one place.
-fn is_spread<A: Algorithm>(run: &Run) -> bool {
-    run.rotates() && A::MEASURES_BY_LAP
-}
-
-/// All tables, started; of those on the example axis only `rows`, and nothing of those that are spread.
-fn make_tables<A: Algorithm>(algorithm: &A, run: &Run, rows: Range<usize>) -> Params {
-    let replicas = algorithm.tables().into_iter().enumerate().map(|(table, spec)| {
-        let example = spec.axis == Axis::Example;
-        let goes_round = run.strategy.rotates() && rotation::rotates(spec.axis);
-        let mut replica = Replica::new(spec, run.lanes > 1 && !example && !goes_round);
-        if goes_round && is_spread::<A>(run) {
-            replica.values = Storage::zeroed(replica.spec.element, 0);
-            return replica;
-        }
-        let rows = if example { rows.clone() } else { 0..replica.spec.rows };
-        if replica.tracked {
-            replica.map();
-        }
-        replica.initialise(table, run.seed, rows);
-        if replica.spec.init != Init::Zero {
-            replica.rebase();
-        }
-        replica
-    });
-    Params { replicas: replicas.collect(), lanes: run.lanes }
 }
 
 /// A worker in training.
@@ -491,178 +439,5 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             }
         }
         Ok(Box::new(strategy))
-    }
-
-    /// Works until all lanes of the run have done `until` clocks, or as many as they agree on if there is a reason to
-    /// stop before, and the tables are complete; gives the clocks done.
-    fn run_to(&mut self, until: u64) -> Result<u64> {
-        let mut until = until + self.measured;
-        loop {
-            self.look_around()?;
-            let start = self.comm.now();
-            let mut bound = until;
-            if let Some((_, clock)) = self.clocks.slowest().filter(|(_, clock)| *clock < until) {
-                let furthest = self.strategy.furthest(&self.clocks).min(until - 1);
-                match self.halt.leave(self.comm, clock, furthest)? {
-                    Leave::Free => {}
-                    Leave::UpTo(begun) => bound = begun.min(until),
-                    Leave::Stop(stop) => (until, bound) = (stop.min(until), stop.min(until)),
-                }
-            }
-            let blocked = self.strategy.blocked_seconds();
-            let task = self.strategy.next(self.comm, &mut self.params, &self.clocks, bound)?;
-            let waited = self.strategy.blocked_seconds() - blocked;
-            self.times.exchange_seconds += self.comm.now().since(start).as_secs_f64() - waited;
-            match task {
-                Task::Work { lane, row_block, clock } => self.work(lane, row_block, clock)?,
-                Task::EndClock(_) if self.pull() => {}
-                Task::EndClock(sums) => {
-                    self.algorithm.end_clock(&sums, &mut self.params)?;
-                    self.params.settle();
-                }
-                Task::LookAround => {}
-                Task::Reached => break,
-            }
-        }
-        self.strategy.drain(self.comm, &mut self.params, until)?;
-        self.apply_rest()?;
-        Ok(until - self.measured)
-    }
-
-    /// Between two clocks: is there a reason to stop, and is a checkpoint complete?
-    fn look_around(&mut self) -> Result<()> {
-        let is_timed = self.run.stop.seconds.is_some() || self.run.checkpoint.seconds.is_some();
-        let is_late = is_timed && self.comm.rank() == 0 && {
-            let seconds = self.at.seconds + self.comm.now().since(self.running_since).as_secs_f64();
-            let limit = self.run.stop.seconds.is_some_and(|limit| seconds >= limit);
-            limit || self.is_checkpoint_due(seconds)
-        };
-        let is_begun = self.clocks.slowest().is_some_and(|(_, clock)| clock - self.measured >= self.rounds);
-        if is_begun && (is_late || INTERRUPTED.load(Ordering::Relaxed)) {
-            self.halt.ask(self.comm)?;
-        }
-        self.look_after_checkpoint()
-    }
-
-    /// Clock `begun` of `lane`, as the strategy counts.
-    fn work(&mut self, lane: usize, row_block: usize, begun: u64) -> Result<()> {
-        let clock = begun - self.measured;
-        let start = self.comm.now();
-        let rows = match self.row_blocks.len() {
-            0 => String::new(),
-            _ => format!(" with row block {row_block}"),
-        };
-        self.comm.describe(&format!("lane {lane}{rows} at clock {clock}"));
-        let sums = match clock.checked_sub(self.rounds) {
-            None => self.begin(lane, row_block, clock as usize)?,
-            Some(_) if self.schedule.is_some() => self.round(lane)?,
-            Some(clock) => self.step(lane, row_block, clock as usize, begun)?,
-        };
-        let worked = self.comm.now().since(start).as_secs_f64();
-        self.slow_down(clock, worked);
-        let end = self.comm.now();
-        let seconds = end.since(start).as_secs_f64();
-        self.times.compute_seconds += seconds;
-        if clock >= self.rounds {
-            self.lanes[lane - self.clocks.hosted.start].pace.seconds += seconds;
-        }
-        self.strategy.done(self.comm, &mut self.params, lane, begun, sums)?;
-        *self.clocks.clock_mut(lane) += 1;
-        self.times.exchange_seconds += self.comm.now().since(end).as_secs_f64();
-        self.progress(clock);
-        Ok(())
-    }
-
-    fn begin(&mut self, lane: usize, row_block: usize, clock: usize) -> Result<Sums> {
-        let place = lane - self.clocks.hosted.start;
-        let visits = self.row_blocks.len().max(1);
-        let (round, visit) = (clock / visits, clock % visits);
-        let all: Vec<usize> = (0..self.lanes[place].locals.len()).collect();
-        self.read_ahead(place, row_block, clock, &all);
-        for index in all {
-            let (lanes, seed) = (self.run.lanes, self.run.seed);
-            let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = blocks.get(index * *cells + row_block % *cells)?;
-            let unit = Unit {
-                block: &block,
-                epoch: round,
-                clock: round,
-                lane,
-                lanes,
-                row_block,
-                visit,
-                visits,
-                seed,
-            };
-            let local = locals[index].take();
-            locals[index] = Some(self.algorithm.begin(&unit, &mut self.params, local)?);
-            let samples = block.samples() as f64;
-            drop(block);
-            self.charge(samples)?;
-        }
-        Ok(Sums::default())
-    }
-
-    fn step(&mut self, lane: usize, row_block: usize, clock: usize, begun: u64) -> Result<Sums> {
-        let place = lane - self.clocks.hosted.start;
-        let (epoch, part) = (clock / self.clocks_per_epoch, clock % self.clocks_per_epoch);
-        let visits = self.row_blocks.len().max(1);
-        let visit = if visits > 1 { part } else { 0 };
-        let mut sums = Sums::default();
-        let blocks = self.lanes[place].locals.len();
-        let order = block_order(self.run.seed, lane, epoch, blocks);
-        let due =
-            if self.row_blocks.is_empty() { share(blocks, self.clocks_per_epoch, part) } else { 0..blocks };
-        self.read_ahead(place, row_block, clock, &order[due.clone()]);
-        let last = due.end.wrapping_sub(1);
-        for (number, index) in due.clone().zip(order[due].iter().copied()) {
-            let (lanes, seed) = (self.run.lanes, self.run.seed);
-            let Lane { blocks, locals, cells, .. } = &mut self.lanes[place];
-            let block = blocks.get(index * *cells + row_block % *cells)?;
-            let unit = Unit { block: &block, epoch, clock, lane, lanes, row_block, visit, visits, seed };
-            let Some(local) = &mut locals[index] else { continue };
-            self.algorithm.step(&unit, &mut self.params, local, &mut sums)?;
-            let samples = block.samples() as f64;
-            drop(block);
-            self.lanes[place].pace.samples += samples;
-            self.charge(samples)?;
-            if number < last {
-                self.strategy.within(self.comm, &mut self.params, lane, begun)?;
-            }
-        }
-        Ok(sums)
-    }
-
-    /// After a unit of work: charges virtual time, and lets this rank's shard answer.
-    fn charge(&mut self, samples: f64) -> Result<()> {
-        if self.comm.is_simulated() {
-            self.comm.compute(Duration::from_nanos((samples * self.run.compute_ns) as u64));
-        }
-        if self.comm.size() > 1 && !self.comm.shares_memory() {
-            self.comm.poll()?;
-        }
-        Ok(())
-    }
-
-    fn slow_down(&mut self, clock: u64, worked: f64) {
-        let (rank, workers, seed) = (self.comm.rank(), self.run.workers, self.run.seed);
-        let extra = |slow: &crate::run::Slow| slow.extra_seconds(rank, workers, clock, worked, seed);
-        let extra: f64 = self.run.slow.iter().map(extra).sum();
-        if extra > 0.0 {
-            self.comm.pause(Duration::from_secs_f64(extra));
-        }
-    }
-
-    fn progress(&mut self, clock: u64) {
-        let now = self.comm.now();
-        if self.comm.rank() != 0 || now.since(self.last_progress.0) < Duration::from_millis(200) {
-            return;
-        }
-        let epochs = (clock + 1).saturating_sub(self.rounds) as f64 / self.clocks_per_epoch as f64;
-        let seconds = self.at.seconds + now.since(self.running_since).as_secs_f64();
-        let rate = (epochs - self.last_progress.1).max(0.0) * self.source.shape.samples as f64
-            / now.since(self.last_progress.0).as_secs_f64();
-        self.last_progress = (now, epochs);
-        self.observer.event(&Event::Progress { seconds, epochs, samples_per_second: rate });
     }
 }
