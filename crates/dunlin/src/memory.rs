@@ -114,8 +114,9 @@ impl Needs {
             let whole = spec.rows as f64 * (spec.bytes_per_row() as f64 + 1.0);
             let is_spread = self.spreads && run.strategy.rotates() && lanes > 1;
             let (tables, exchange) = match is_spread && spec.axis != Axis::Whole {
-                // Its share of the rows, which it copies once to hand them over in the end.
-                true => (whole * share, 2.0 * whole * share),
+                // Its share of the rows, and of what waits here of others, or stays at home; it copies them to hand
+                // them over in the end.
+                true => (whole * share, 3.0 * whole * share),
                 false => table_bytes(spec, &run.strategy, lanes, whole, share),
             };
             estimate.tables += tables;
