@@ -28,7 +28,7 @@ mod tile;
 pub use local::{Local, Part};
 pub use reserve::Reserve;
 
-use crate::linear::check;
+use crate::linear::{check, check_rows};
 use crate::softmax::kernel::{Rows, dispatch};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
@@ -309,7 +309,7 @@ impl Algorithm for DsSoftmax {
         let mut local = match (local, found) {
             (Some(local), _) => local,
             (None, found) => {
-                local::check(unit.block, self.features, self.classes)?;
+                check_rows("ds-softmax", unit.block, self.features, self.classes)?;
                 let count = found.as_ref().map_or(0, |(_, labels)| labels.len());
                 found.map_or_else(Local::default, |(mut rows, _)| {
                     Local::start(&mut rows, count, self.config.bias)

@@ -1,8 +1,23 @@
-//! What the linear models (`softmax`, `ds-softmax`, `logistic`, `svm`) share: checks of their settings and data, and weights for people to read.
+//! What the linear models (`softmax`, `ds-softmax`, `logistic`, `svm`) share: their common settings in words, checks of
+//! these and of the data, and weights for people to read.
 
+use crate::details::setting;
 use crate::softmax::kernel::Rows;
 use dunlin::data::{Block, Kind, Names, UNKNOWN};
+use dunlin::details::Setting;
 use dunlin::{Error, Result, Shape, Table};
+
+/// `c`, which [`check`] checks.
+pub(crate) const C: Setting =
+    setting("c", "above 0, at most 1e9", "weight C of the loss, a sum over rows, against the penalty");
+
+/// `bias`.
+pub(crate) const BIAS: Setting =
+    setting("bias", "true or false", "adds a column of ones, whose weights are penalised like all others");
+
+/// `tolerance`, which [`check`] checks.
+pub(crate) const TOLERANCE: Setting =
+    setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this");
 
 /// Refuses settings and data that no linear model can do with: `c`, `tolerance`, rows without classes, fewer than two of
 /// them. `model` opens the message.

@@ -1,26 +1,15 @@
 //! What the model tells about itself.
 
 use crate::details::{metric, setting, table, test_metric};
+use crate::linear::{BIAS, C, TOLERANCE};
 use dunlin::details::Details;
 
 pub(super) const DETAILS: Details = Details {
     settings: &[
-        setting(
-            "c",
-            "above 0, at most 1e9",
-            "weight C of the loss, a sum over rows, against the penalty ½|W|²",
-        ),
-        setting(
-            "bias",
-            "true or false",
-            "adds a column of ones, whose weights are penalised like all others",
-        ),
+        C,
+        BIAS,
         setting("solver", "dual or stochastic", "dual ascent, or the stochastic steps of the DS-MLR paper"),
-        setting(
-            "tolerance",
-            "above 0, below 1",
-            "solver=dual has converged once relative_gap is at most this",
-        ),
+        TOLERANCE,
         setting(
             "passes",
             "1 to 100",

@@ -2,7 +2,6 @@
 
 use super::reserve::Reserve;
 use crate::softmax::kernel::{Rows, Work, exp, ln};
-use dunlin::{Block, Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The state of a data block, by block of classes: duals of its rows, or the log-masses of the stochastic solver.
@@ -60,28 +59,6 @@ impl Local {
         };
         Local { squares: (0..count).map(square).collect(), ..Local::default() }
     }
-}
-
-/// Refuses columns that are not below `features`, classes not below `known`, and values that are no numbers.
-pub(super) fn check(block: &Block, features: usize, known: usize) -> Result<()> {
-    let place = format!("ds-softmax: block {} (rows {}..{})", block.id, block.first_row, block.end_row);
-    let Some((mut rows, classes)) = Rows::new(block) else {
-        return Err(Error::Data(format!("{place} holds no labelled rows")));
-    };
-    for (row, class) in classes.iter().enumerate() {
-        let (columns, values) = rows.row(row);
-        let place = || format!("ds-softmax: row {}", block.first_row + row);
-        if *class as usize >= known {
-            return Err(Error::Data(format!("{}: class {class} of {known}", place())));
-        }
-        if let Some(column) = columns.iter().find(|column| **column as usize >= features) {
-            return Err(Error::Data(format!("{}: column {column} of {features} (from 0)", place())));
-        }
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(Error::Data(format!("{}: value {value}; finite numbers are allowed", place())));
-        }
-    }
-    Ok(())
 }
 
 /// ln Σ exp of the margins of all classes, by row, from the log-masses of their blocks.

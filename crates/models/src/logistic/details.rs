@@ -1,17 +1,18 @@
 //! What the model tells about itself.
 
 use crate::details::{metric, setting, table, test_metric};
+use crate::linear::{BIAS, C, TOLERANCE};
 use dunlin::details::Details;
 
 pub(super) const DETAILS: Details = Details {
     settings: &[
-        setting("c", "above 0, at most 1e9", "weight C of the loss, a sum over rows, against the penalty"),
+        C,
         setting(
             "penalty",
             "l2 or l1",
             "½|w|², or the sum of absolute weights, which leaves few that are not zero",
         ),
-        setting("bias", "true or false", "adds a column of ones, whose weight is penalised like all others"),
+        BIAS,
         setting(
             "solver",
             "auto, newton, dual, coordinate or proximal",
@@ -20,7 +21,7 @@ pub(super) const DETAILS: Details = Details {
              reads; auto takes it under ssp:S, essp:S, asp and, for l1, bsp; under allreduce newton for l1 and for up to \
              512 weights and no fewer rows, else dual",
         ),
-        setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this"),
+        TOLERANCE,
     ],
     tables: &[
         table("weights", "(features + bias) x 1", "of the greater label; shared"),

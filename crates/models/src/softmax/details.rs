@@ -1,22 +1,15 @@
 //! What the model tells about itself.
 
 use crate::details::{metric, setting, table, test_metric};
+use crate::linear::{BIAS, C, TOLERANCE};
 use dunlin::details::Details;
 
 pub(super) const DETAILS: Details = Details {
     settings: &[
-        setting(
-            "c",
-            "above 0, at most 1e9",
-            "weight C of the loss, a sum over rows, against the penalty ½|W|²",
-        ),
-        setting(
-            "bias",
-            "true or false",
-            "adds a column of ones, whose weights are penalised like all others",
-        ),
+        C,
+        BIAS,
         setting("solver", "dual or lbfgs", "dual coordinate ascent, or L-BFGS with one clock an epoch"),
-        setting("tolerance", "above 0, below 1", "the run has converged once relative_gap is at most this"),
+        TOLERANCE,
         setting("history", "1 to 100, steps", "for solver=lbfgs: how many steps it remembers"),
     ],
     tables: &[
