@@ -26,6 +26,7 @@ use dunlin::isa::Isa;
 use dunlin::{Algorithm, Axis, Block, Error, Init, Params, Result, Shape, Sums, Table, TableSpec, Unit};
 use kernel::Pass;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 const USERS: usize = 0;
 const ITEMS: usize = 1;
@@ -200,6 +201,17 @@ impl Mf {
     fn cached(&self) -> bool {
         let stride = self.specs()[USERS].stride();
         (self.users + self.items) * stride * size_of::<f32>() <= CACHED_BYTES
+    }
+
+    /// Σ over `ids`, all among `rows` of table `side`, of |row|² with its bias.
+    fn squares(&self, model: &Model, side: usize, rows: Range<usize>, ids: &[u32]) -> f64 {
+        let mut counts = vec![0; rows.len()];
+        for id in ids {
+            if let Some(count) = counts.get_mut((*id as usize).wrapping_sub(rows.start)) {
+                *count += 1;
+            }
+        }
+        kernel::squares(self.level, model, side, rows.start, &counts)
     }
 
     fn model<'a>(&self, params: &'a Params) -> Model<'a> {
@@ -398,15 +410,17 @@ impl Algorithm for Mf {
         let Some(ratings) = ratings(block) else { return };
         let model = self.model(params);
         let (low, high) = self.range;
-        let (mut clipped, mut squared, mut penalty) = (0.0, 0.0, 0.0);
-        kernel::visit(self.level, &model, &ratings.users, &ratings.items, &mut |at, predicted, squares| {
+        let (mut clipped, mut squared) = (0.0, 0.0);
+        kernel::visit(self.level, &model, &ratings.users, &ratings.items, |at, predicted| {
             let rating = ratings.ratings[at];
-            clipped += f64::from(rating - predicted.clamp(low, high)).powi(2);
-            squared += f64::from(rating - predicted).powi(2);
-            penalty += f64::from(squares);
+            let (near, far) = (f64::from(rating - predicted.clamp(low, high)), f64::from(rating - predicted));
+            clipped += near * near;
+            squared += far * far;
         });
         if local.is_some() {
-            sums.add("objective", 0.5 * (squared + self.config.regularisation * penalty));
+            let users = self.squares(&model, USERS, block.first_row..block.end_row, &ratings.users);
+            let items = self.squares(&model, ITEMS, params.table::<f32>(ITEMS).range(), &ratings.items);
+            sums.add("objective", 0.5 * (squared + self.config.regularisation * (users + items)));
         }
         sums.add("clipped_squared_error", clipped);
         sums.add("ratings", ratings.ratings.len() as f64);
@@ -430,7 +444,7 @@ impl Algorithm for Mf {
             return Err(Error::Usage("mf predicts ratings; the file holds other data".into()));
         };
         let (model, (low, high)) = (self.model(params), self.range);
-        kernel::visit(self.level, &model, &ratings.users, &ratings.items, &mut |row, predicted, _| {
+        kernel::visit(self.level, &model, &ratings.users, &ratings.items, |row, predicted| {
             out(row, &[predicted.clamp(low, high)]);
         });
         Ok(())

@@ -33,9 +33,6 @@ pub(super) struct Pass<'a> {
 /// The tables of users and of items.
 pub(super) type Tables<'a> = [TableMut<'a, f32>; 2];
 
-/// Receives (position, prediction, |p|² + |q|² with biases) of a rating.
-pub(super) type Visit<'a> = &'a mut dyn FnMut(usize, f32, f32);
-
 /// Updates the rows of every rating in turn; returns the sum of squared errors, each before its own update.
 pub(super) fn run(level: Isa, pass: &Pass, tables: Tables) -> f64 {
     match level {
@@ -54,7 +51,7 @@ pub(super) fn run(level: Isa, pass: &Pass, tables: Tables) -> f64 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
 fn run_avx512(pass: &Pass, tables: Tables) -> f64 {
-    by_rank::<Avx>(pass, tables)
+    by_rank::<Avx512>(pass, tables)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -63,8 +60,8 @@ fn run_avx2(pass: &Pass, tables: Tables) -> f64 {
     by_rank::<Avx>(pass, tables)
 }
 
-/// Predicts every (user, item) in turn.
-pub(super) fn visit(level: Isa, model: &Model, users: &[u32], items: &[u32], out: Visit) {
+/// Predicts every (user, item) in turn: `out` gets the position and the prediction.
+pub(super) fn visit(level: Isa, model: &Model, users: &[u32], items: &[u32], out: impl FnMut(usize, f32)) {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
@@ -78,18 +75,48 @@ pub(super) fn visit(level: Isa, model: &Model, users: &[u32], items: &[u32], out
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn visit_avx2(model: &Model, users: &[u32], items: &[u32], out: Visit) {
+fn visit_avx2(model: &Model, users: &[u32], items: &[u32], out: impl FnMut(usize, f32)) {
     visit_all::<Avx>(model, users, items, out);
 }
 
 #[inline(always)]
-fn visit_all<D: Dot>(model: &Model, users: &[u32], items: &[u32], out: Visit) {
+fn visit_all<D: Dot>(model: &Model, users: &[u32], items: &[u32], mut out: impl FnMut(usize, f32)) {
     for (at, (user, item)) in users.iter().zip(items).enumerate() {
         let ((p, b), (q, c)) = (model.row(0, *user), model.row(1, *item));
         let product = if p.len() == q.len() { D::dot(p, q) } else { 0.0 };
-        let squares = D::dot(p, p) + D::dot(q, q) + b * b + c * c;
-        out(at, model.mean + b + c + product, squares);
+        out(at, model.mean + b + c + product);
     }
+}
+
+/// Σ `counts` |row|², biases included, over the rows of table `side` from `first` on.
+pub(super) fn squares(level: Isa, model: &Model, side: usize, first: usize, counts: &[u32]) -> f64 {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        // SAFETY: as in `run`; the wider level includes these features.
+        Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe {
+            squares_avx2(model, side, first, counts)
+        },
+        _ => squares_of::<Portable>(model, side, first, counts),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn squares_avx2(model: &Model, side: usize, first: usize, counts: &[u32]) -> f64 {
+    squares_of::<Avx>(model, side, first, counts)
+}
+
+#[inline(always)]
+fn squares_of<D: Dot>(model: &Model, side: usize, first: usize, counts: &[u32]) -> f64 {
+    let mut sum = 0.0;
+    for (at, count) in counts.iter().enumerate() {
+        if *count > 0 {
+            let (factors, bias) = model.row(side, (first + at) as u32);
+            sum += f64::from(*count) * f64::from(D::dot(factors, factors) + bias * bias);
+        }
+    }
+    sum
 }
 
 /// Chooses the loop made for this rank.
@@ -113,20 +140,32 @@ fn by_rank<D: Dot>(pass: &Pass, tables: Tables) -> f64 {
 
 /// The loop for `F` factors in rows of `W` columns.
 #[inline(always)]
-fn fixed<D: Dot, const F: usize, const W: usize>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
-    let Pass { mean, rate, keep, ahead, .. } = *pass;
+fn fixed<D: Dot, const F: usize, const W: usize>(pass: &Pass, tables: Tables) -> f64 {
+    match pass.ahead {
+        true => fixed_with::<D, F, W, true>(pass, tables),
+        false => fixed_with::<D, F, W, false>(pass, tables),
+    }
+}
+
+#[inline(always)]
+fn fixed_with<D: Dot, const F: usize, const W: usize, const FETCHES: bool>(
+    pass: &Pass,
+    [mut users, mut items]: Tables,
+) -> f64 {
+    let Pass { mean, rate, keep, .. } = *pass;
     let count = pass.ratings.len();
     let (user_ids, item_ids) = (&pass.users[..count], &pass.items[..count]);
     let mut loss = 0.0;
     for at in 0..count {
-        if ahead && at + AHEAD < count {
+        if FETCHES && at + AHEAD < count {
             fetch::<W>(&users, user_ids[at + AHEAD]);
             fetch::<W>(&items, item_ids[at + AHEAD]);
         }
         let p = users.array_mut::<W>(user_ids[at] as usize);
         let q = items.array_mut::<W>(item_ids[at] as usize);
+        // What does not wait for the product is taken off first.
         let bias = if W > F { mean + p[F] + q[F] } else { mean };
-        let error = pass.ratings[at] - (bias + D::dot(&p[..F], &q[..F]));
+        let error = (pass.ratings[at] - bias) - D::dot(&p[..F], &q[..F]);
         update::<F, W>(p, q, rate * error, keep);
         loss += f64::from(error) * f64::from(error);
     }
@@ -144,7 +183,7 @@ fn any<D: Dot>(pass: &Pass, [mut users, mut items]: Tables) -> f64 {
             (Some(b), Some(c)) => pass.mean + b + c,
             _ => pass.mean,
         };
-        let error = rating - (bias + D::dot(p, q));
+        let error = (rating - bias) - D::dot(p, q);
         let step = pass.rate * error;
         for (p, q) in p.iter_mut().zip(q) {
             (*p, *q) = (step.mul_add(*q, pass.keep * *p), step.mul_add(*p, pass.keep * *q));
@@ -205,9 +244,13 @@ impl Dot for Portable {
     }
 }
 
-/// The sixteen accumulators as two registers: as fast as one of sixteen, whose fold would begin by halving it.
+/// The sixteen accumulators as two registers.
 #[cfg(target_arch = "x86_64")]
 struct Avx;
+
+/// The sixteen accumulators as one register: the rows come in as they are updated, so that they are read once.
+#[cfg(target_arch = "x86_64")]
+struct Avx512;
 
 /// A window on this that starts at 8 − n selects the first n of eight.
 #[cfg(target_arch = "x86_64")]
@@ -235,10 +278,45 @@ impl Dot for Avx {
                 let q = _mm256_maskload_ps(q.as_ptr().add(whole), mask);
                 sums[whole / 8 % 2] = _mm256_fmadd_ps(p, q, sums[whole / 8 % 2]);
             }
-            let eight = _mm256_add_ps(sums[0], sums[1]);
-            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            fold(_mm256_add_ps(sums[0], sums[1]))
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Dot for Avx512 {
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn dot(p: &[f32], q: &[f32]) -> f32 {
+        use std::arch::x86_64::*;
+        let count = p.len().min(q.len());
+        let (whole, rest) = (count / 16 * 16, count % 16);
+        // SAFETY: loads start at most 16 before `count`, or are masked to the elements before it. This type is used
+        // only inside functions with AVX-512 F and DQ, and AVX2.
+        unsafe {
+            let mut sums = _mm512_setzero_ps();
+            for c in (0..whole).step_by(16) {
+                let (p, q) = (_mm512_loadu_ps(p.as_ptr().add(c)), _mm512_loadu_ps(q.as_ptr().add(c)));
+                sums = _mm512_fmadd_ps(p, q, sums);
+            }
+            if rest > 0 {
+                let mask = (1u16 << rest) - 1;
+                let p = _mm512_maskz_loadu_ps(mask, p.as_ptr().add(whole));
+                let q = _mm512_maskz_loadu_ps(mask, q.as_ptr().add(whole));
+                sums = _mm512_fmadd_ps(p, q, sums);
+            }
+            fold(_mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps::<1>(sums)))
+        }
+    }
+}
+
+/// The last three folds.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fold(eight: std::arch::x86_64::__m256) -> f32 {
+    use std::arch::x86_64::*;
+    let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }

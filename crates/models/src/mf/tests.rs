@@ -83,7 +83,7 @@ fn scalar_epoch(rows: &mut [Vec<Vec<f32>>; 2], blocks: &[Block], config: &Config
                 sums = (0..half).map(|c| sums[c] + sums[c + half]).collect();
             }
             let bias = if config.bias { mean + p[config.rank] + q[config.rank] } else { mean };
-            let step = rate * (data.ratings[at] - (bias + sums[0]));
+            let step = rate * ((data.ratings[at] - bias) - sums[0]);
             for c in 0..config.rank {
                 (p[c], q[c]) = (step.mul_add(q[c], keep * p[c]), step.mul_add(p[c], keep * q[c]));
             }
