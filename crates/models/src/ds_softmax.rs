@@ -89,7 +89,7 @@ pub struct DsSoftmax {
 /// Number of the table of weights: (classes, features + bias).
 pub const WEIGHTS: usize = 0;
 
-/// Classes that are measured together: their weights should stay in a near cache.
+/// Classes that are measured together: fewer have every row looked up more often, more leave the near caches.
 const MEASURED: usize = 128;
 
 impl DsSoftmax {

@@ -74,8 +74,12 @@ impl Work for Pass<'_> {
                 old[classes] = reserve.masses[row];
                 mass = sum(&old);
             }
+            let next =
+                self.order.get(index + 1).map_or(&[][..], |next| self.rows.stored_columns(*next as usize));
             let (columns, values) = self.rows.row(row);
             self.tile.dot(columns, values, self.bias, &mut margins);
+            // While this row is solved, memory has time for the next one's weights.
+            self.tile.fetch(next);
             let curvature = self.c * mass * self.squares[row];
             let solved = match &self.reserve {
                 None => solve(&mut margins, &old, curvature, at_hand, &mut new, &mut scratch),

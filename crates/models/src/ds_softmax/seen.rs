@@ -67,8 +67,10 @@ impl Work for Visit<'_> {
         let mut margins = vec![0.0f32; self.tile.width];
         let mut terms = vec![0.0f32; self.tile.width];
         for (row, seen) in self.seen.chunks_exact_mut(FIELDS).enumerate() {
+            let next = self.rows.stored_columns(row + 1);
             let (columns, values) = self.rows.row(row);
             self.tile.dot(columns, values, self.bias, &mut margins);
+            self.tile.fetch(next);
             if let Some(Duals { values: duals, stride, start, off }) = &mut self.duals {
                 let duals = &duals[row * *stride + *start..][..self.classes];
                 let correction = off.as_ref().map_or(0.0, |(reserve, _)| reserve.correction(row));

@@ -3,7 +3,7 @@
 //! The table has a row per class, so that classes can go round. Work on an example wants all classes of one feature side
 //! by side: a visit begins by turning the rows over into a [`Tile`], (features, width), and ends by turning it back.
 
-use dunlin::table::Lines;
+use dunlin::table::{Lines, prefetch};
 
 /// (features, width) numbers; the width is that of [`width_of`] the classes, what follows them is zero.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub(super) fn width_of(classes: usize) -> usize {
 
 /// Classes that are turned over together: their rows are as many streams of memory.
 const STREAMS: usize = 16;
+/// Features that are: their rows, pages of memory apart, are at hand until all classes have been there.
+const FEATURES: usize = 64;
+/// A tile of more bytes is too far away to be read without notice.
+const NEAR_BYTES: usize = 1600 << 10;
 
 impl Tile {
     /// Room for `classes` classes of `features` weights each, all zero.
@@ -31,12 +35,14 @@ impl Tile {
     /// Classes `at..at + classes` become `rows`, `classes` rows of `stride` numbers.
     pub(super) fn gather(&mut self, rows: &[f32], stride: usize, classes: usize, at: usize) {
         let width = self.width;
-        for first in (0..classes).step_by(STREAMS) {
-            let count = STREAMS.min(classes - first);
-            let streams = &rows[first * stride..];
-            for (feature, weights) in self.values.as_mut_slice().chunks_exact_mut(width).enumerate() {
-                for (class, weight) in weights[at + first..][..count].iter_mut().enumerate() {
-                    *weight = streams[class * stride + feature];
+        for (block, features) in self.values.as_mut_slice().chunks_mut(FEATURES * width).enumerate() {
+            for first in (0..classes).step_by(STREAMS) {
+                let count = STREAMS.min(classes - first);
+                let streams = &rows[first * stride + block * FEATURES..];
+                for (feature, weights) in features.chunks_exact_mut(width).enumerate() {
+                    for (class, weight) in weights[at + first..][..count].iter_mut().enumerate() {
+                        *weight = streams[class * stride + feature];
+                    }
                 }
             }
         }
@@ -44,13 +50,30 @@ impl Tile {
 
     /// Writes classes `at..at + classes` back, times `scale`: the inverse of [`Tile::gather`] for `scale` 1.
     pub(super) fn scatter(&self, rows: &mut [f32], stride: usize, classes: usize, at: usize, scale: f32) {
-        for first in (0..classes).step_by(STREAMS) {
-            let count = STREAMS.min(classes - first);
-            let streams = &mut rows[first * stride..];
-            for (feature, weights) in self.values.as_slice().chunks_exact(self.width).enumerate() {
-                for (class, weight) in weights[at + first..][..count].iter().enumerate() {
-                    streams[class * stride + feature] = scale * weight;
+        for (block, features) in self.values.as_slice().chunks(FEATURES * self.width).enumerate() {
+            for first in (0..classes).step_by(STREAMS) {
+                let count = STREAMS.min(classes - first);
+                let streams = &mut rows[first * stride + block * FEATURES..];
+                for (feature, weights) in features.chunks_exact(self.width).enumerate() {
+                    for (class, weight) in weights[at + first..][..count].iter().enumerate() {
+                        streams[class * stride + feature] = scale * weight;
+                    }
                 }
+            }
+        }
+    }
+
+    /// Asks the processor to fetch the rows of `columns`, which are read soon, if they may be far.
+    #[inline(always)]
+    pub(super) fn fetch(&self, columns: &[u32]) {
+        let values = self.values.as_slice();
+        if size_of_val(values) <= NEAR_BYTES {
+            return;
+        }
+        for column in columns {
+            let row = &values[*column as usize * self.width..][..self.width];
+            for at in (0..self.width).step_by(16) {
+                prefetch(&row[at..]);
             }
         }
     }

@@ -162,6 +162,18 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The columns of row `row`, if they are stored; none beyond the last row.
+    #[inline(always)]
+    pub(crate) fn stored_columns(&self, row: usize) -> &'a [u32] {
+        match &self.block.contents {
+            Contents::Sparse(rows) => match rows.offsets.get(row..row + 2) {
+                Some([start, end]) => &rows.columns[*start as usize..*end as usize],
+                _ => &[],
+            },
+            _ => &[],
+        }
+    }
+
     /// Asks the processor to fetch the place of row `row`.
     #[inline(always)]
     pub(crate) fn prefetch_offset(&self, row: usize) {
