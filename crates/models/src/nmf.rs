@@ -14,16 +14,18 @@
 //! all zero, becomes the row that fits worst (`factors/seed.rs`).
 
 mod details;
+mod product;
 mod sweep;
 #[cfg(test)]
 mod tests;
 
-use crate::factors::{Seed, add_products, flat, gram, products, top_features, without_zeros, worst};
+use crate::factors::{Seed, flat, gram, top_features, without_zeros, worst};
 use crate::rows::Rows;
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names, ReadOptions};
 use dunlin::table::{Init, Type};
 use dunlin::{Algorithm, Axis, Block, Error, Params, Result, Shape, Sums, TableSpec, Unit};
+use product::{add_products, products};
 use serde::{Deserialize, Serialize};
 use sweep::{Problem, sweep};
 
@@ -113,7 +115,7 @@ impl Nmf {
     /// Weights of rows that are not learned from, and Hᵀx of each: (rows, K) and (rows, stride).
     fn fit(&self, rows: Rows, params: &Params) -> (Vec<f32>, Vec<f32>) {
         let width = self.config.components;
-        let linear = products(rows, params.table(COMPONENTS));
+        let linear = products(rows, params.table(COMPONENTS), width);
         let mut weights = vec![0.0; rows.count() * width];
         let gram = narrow(&flat(params.table(GRAM)));
         let problem = self.problem(&gram, Solver::Hals, TEST_SWEEPS);
@@ -321,7 +323,7 @@ impl Algorithm for Nmf {
         let Some(rows) = Rows::of(unit.block) else { return Ok(()) };
         let width = self.config.components;
         let stride = params.table::<f32>(COMPONENTS).stride();
-        let linear = products(rows, params.table(COMPONENTS));
+        let linear = products(rows, params.table(COMPONENTS), width);
         let wide = flat(params.table(GRAM));
         let problem = narrow(&wide);
         let problem = self.problem(&problem, self.config.solver, self.config.inner);
@@ -334,10 +336,8 @@ impl Algorithm for Nmf {
             }
         }
         add_products(rows, &local.0, &mut params.table_mut(TOTALS));
-        let mut squares = params.table_mut::<f64>(SQUARES);
-        for (row, own) in gram(&local.0, width, width).chunks_exact(width).enumerate() {
-            squares.row_mut(row).iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
-        }
+        let weights = Rows::Dense { width, values: &local.0, count: rows.count() };
+        add_products(weights, &local.0, &mut params.table_mut(SQUARES));
         sums.add("rows", rows.count() as f64);
         sums.add("weights", local.0.iter().map(|weight| f64::from(*weight)).sum());
         Ok(())

@@ -5,10 +5,11 @@
 //! vector, and no row waits for its own last result.
 
 use super::Solver;
-use dunlin::isa::{self, Kernel};
+use crate::softmax::kernel::{Work, dispatch};
+use dunlin::isa;
 
-/// Rows worked together.
-const TILE: usize = 32;
+/// Rows worked together: enough for the sums of one component to keep the multipliers busy.
+const TILE: usize = 64;
 
 /// The problem, but for its rows.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ pub(super) fn sweep(
     found: &mut [f32],
     stride: usize,
 ) {
-    isa::run(Sweep { problem, linear, linear_stride, found, stride });
+    dispatch(isa::level(), Sweep { problem, linear, linear_stride, found, stride });
 }
 
 struct Sweep<'a> {
@@ -41,7 +42,7 @@ struct Sweep<'a> {
     stride: usize,
 }
 
-impl Kernel for Sweep<'_> {
+impl Work for Sweep<'_> {
     type Out = ();
     #[inline(always)]
     fn run(self) {
@@ -114,7 +115,7 @@ fn subtract(gram: &[f32], tile: &[[f32; TILE]], sums: &mut [f32; TILE]) {
     let mut own = *sums;
     for (gram, tile) in gram.iter().zip(tile) {
         for lane in 0..TILE {
-            own[lane] -= gram * tile[lane];
+            own[lane] = (-gram).mul_add(tile[lane], own[lane]);
         }
     }
     *sums = own;
