@@ -410,17 +410,28 @@ impl Algorithm for Mf {
         let Some(ratings) = ratings(block) else { return };
         let model = self.model(params);
         let (low, high) = self.range;
-        let (mut clipped, mut squared) = (0.0, 0.0);
-        kernel::visit(self.level, &model, &ratings.users, &ratings.items, |at, predicted| {
+        let (mut clipped, mut squared, mut penalty) = (0.0, 0.0, 0.0);
+        let each = |at: usize, predicted: f32, squares: f32| {
             let rating = ratings.ratings[at];
             let (near, far) = (f64::from(rating - predicted.clamp(low, high)), f64::from(rating - predicted));
             clipped += near * near;
             squared += far * far;
-        });
+            penalty += f64::from(squares);
+        };
+        let (rows, columns) = (block.first_row..block.end_row, params.table::<f32>(ITEMS).range());
+        let (users, items) = (&ratings.users[..], &ratings.items[..]);
+        // Of rows with many ratings each, squares are taken once; of others, while they are at hand.
+        let is_crowded = users.len() > 2 * (rows.len() + columns.len());
+        match local.is_some() && !is_crowded {
+            true => kernel::visit::<true>(self.level, &model, users, items, each),
+            false => kernel::visit::<false>(self.level, &model, users, items, each),
+        }
         if local.is_some() {
-            let users = self.squares(&model, USERS, block.first_row..block.end_row, &ratings.users);
-            let items = self.squares(&model, ITEMS, params.table::<f32>(ITEMS).range(), &ratings.items);
-            sums.add("objective", 0.5 * (squared + self.config.regularisation * (users + items)));
+            if is_crowded {
+                penalty =
+                    self.squares(&model, USERS, rows, users) + self.squares(&model, ITEMS, columns, items);
+            }
+            sums.add("objective", 0.5 * (squared + self.config.regularisation * penalty));
         }
         sums.add("clipped_squared_error", clipped);
         sums.add("ratings", ratings.ratings.len() as f64);
@@ -444,7 +455,7 @@ impl Algorithm for Mf {
             return Err(Error::Usage("mf predicts ratings; the file holds other data".into()));
         };
         let (model, (low, high)) = (self.model(params), self.range);
-        kernel::visit(self.level, &model, &ratings.users, &ratings.items, |row, predicted| {
+        kernel::visit::<false>(self.level, &model, &ratings.users, &ratings.items, |row, predicted, _| {
             out(row, &[predicted.clamp(low, high)]);
         });
         Ok(())

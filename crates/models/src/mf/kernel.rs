@@ -60,31 +60,49 @@ fn run_avx2(pass: &Pass, tables: Tables) -> f64 {
     by_rank::<Avx>(pass, tables)
 }
 
-/// Predicts every (user, item) in turn: `out` gets the position and the prediction.
-pub(super) fn visit(level: Isa, model: &Model, users: &[u32], items: &[u32], out: impl FnMut(usize, f32)) {
+/// Predicts every (user, item) in turn: `out` gets the position, the prediction and, if `SQUARES`, |p|² + |q|² with
+/// biases, else 0.
+pub(super) fn visit<const SQUARES: bool>(
+    level: Isa,
+    model: &Model,
+    users: &[u32],
+    items: &[u32],
+    out: impl FnMut(usize, f32, f32),
+) {
     match level {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         // SAFETY: as in `run`; the wider level includes these features.
         Isa::Avx2 | Isa::Avx512 if Isa::detected() >= level => unsafe {
-            visit_avx2(model, users, items, out);
+            visit_avx2::<SQUARES>(model, users, items, out);
         },
-        _ => visit_all::<Portable>(model, users, items, out),
+        _ => visit_all::<Portable, SQUARES>(model, users, items, out),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn visit_avx2(model: &Model, users: &[u32], items: &[u32], out: impl FnMut(usize, f32)) {
-    visit_all::<Avx>(model, users, items, out);
+fn visit_avx2<const SQUARES: bool>(
+    model: &Model,
+    users: &[u32],
+    items: &[u32],
+    out: impl FnMut(usize, f32, f32),
+) {
+    visit_all::<Avx, SQUARES>(model, users, items, out);
 }
 
 #[inline(always)]
-fn visit_all<D: Dot>(model: &Model, users: &[u32], items: &[u32], mut out: impl FnMut(usize, f32)) {
+fn visit_all<D: Dot, const SQUARES: bool>(
+    model: &Model,
+    users: &[u32],
+    items: &[u32],
+    mut out: impl FnMut(usize, f32, f32),
+) {
     for (at, (user, item)) in users.iter().zip(items).enumerate() {
         let ((p, b), (q, c)) = (model.row(0, *user), model.row(1, *item));
         let product = if p.len() == q.len() { D::dot(p, q) } else { 0.0 };
-        out(at, model.mean + b + c + product);
+        let squares = if SQUARES { D::dot(p, p) + D::dot(q, q) + b * b + c * c } else { 0.0 };
+        out(at, model.mean + b + c + product, squares);
     }
 }
 
