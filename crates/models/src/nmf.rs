@@ -19,7 +19,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use crate::factors::{Seed, flat, gram, top_features, without_zeros, worst};
+use crate::factors::{Seed, flat, top_features, without_zeros, worst};
 use crate::rows::Rows;
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names, ReadOptions};
@@ -168,12 +168,14 @@ impl Nmf {
     }
 
     fn renew_gram(&self, params: &mut Params) {
-        let components = params.table::<f32>(COMPONENTS);
-        let gram = gram(components.flat(), components.stride(), self.config.components);
-        let mut table = params.table_mut::<f64>(GRAM);
-        for (row, gram) in gram.chunks_exact(self.config.components).enumerate() {
-            table.row_mut(row).copy_from_slice(gram);
+        let (table, width) = (params.table::<f32>(COMPONENTS), self.config.components);
+        let mut values = Vec::with_capacity(self.features * width);
+        for feature in 0..self.features {
+            values.extend_from_slice(table.row(feature));
         }
+        let mut gram = params.table_mut::<f64>(GRAM);
+        gram.flat_mut().fill(0.0);
+        add_products(Rows::Dense { width, values: &values, count: self.features }, &values, &mut gram);
     }
 
     /// Improves H, given WᵀX and WᵀW.
