@@ -387,7 +387,8 @@ impl<'a, A: Algorithm> Worker<'a, A> {
                 touched.add(&*blocks.get(at)?);
             }
         }
-        Reach::agree(self.comm, &self.params, &rotating, touched, self.run.workers)
+        let counts = (self.run.workers, self.row_blocks.len());
+        Reach::agree(self.comm, &self.params, &rotating, touched, counts)
     }
 
     fn make_strategy(&mut self) -> Result<Box<dyn Strategy>> {

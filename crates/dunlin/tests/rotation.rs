@@ -145,17 +145,24 @@ fn tables_that_are_nowhere_whole_are_learned_alike_and_resumed() {
     }
 }
 
-/// Of three workers each leaves more than half of the items alone, and their rows are padded from 5 numbers to 8.
+/// Of three workers each leaves more than half of the items alone.
 #[test]
-fn only_what_the_receiver_touches_travels() {
-    for strategy in ["rotation", "rotation:async"] {
-        for (name, cluster) in clusters(3) {
-            let trained = train_on(&cluster, &run("tiny-mf", strategy, 3, 6, 4)).unwrap();
-            let [before, after] = trained.update_bytes;
-            let place = format!("{strategy}, {name}: {after} of {before} bytes");
-            match name == "threads" {
-                true => assert_eq!(before, after, "{place}"),
-                false => assert!(after > 0 && 2 * after < before, "{place}"),
+fn only_what_the_receiver_touches_travels_and_nothing_else_changes() {
+    for model in ["tiny-wide", "tiny-wide-spread"] {
+        let alone = train_on(&Cluster::Threads(1), &run(model, "rotation", 1, 6, 4)).unwrap();
+        for strategy in ["rotation", "rotation:async"] {
+            for (name, cluster) in clusters(3) {
+                let trained = train_on(&cluster, &run(model, strategy, 3, 6, 4)).unwrap();
+                let [before, after] = trained.update_bytes;
+                let place = format!("{model}, {strategy}, {name}: {after} of {before} bytes");
+                match name == "threads" {
+                    true => assert_eq!(before, after, "{place}"),
+                    false => assert!(after > 0 && 3 * after < 2 * before, "{place}"),
+                }
+                assert_eq!(trained.hash == alone.hash, strategy == "rotation", "{place}");
+                let seen =
+                    |trained: &Trained| trained.metrics.iter().find(|(name, _)| name == "seen").cloned();
+                assert_eq!(seen(&trained), seen(&alone), "{place}: every rating is counted");
             }
         }
     }

@@ -70,8 +70,14 @@ fn a_replay_gives_the_bits_of_any_run() {
         let order = folder.join(format!("{seed}.order"));
         let eval_every = 1 + rng.below(4);
         // Every other time tables are nowhere whole, and each evaluation is a lap more.
-        let (model, measured) =
-            if seed % 8 < 4 { ("tiny-mf", 0) } else { ("tiny-spread", 4u64.div_ceil(eval_every as u64)) };
+        let is_spread = seed % 8 >= 4;
+        let measured = if is_spread { 4u64.div_ceil(eval_every as u64) } else { 0 };
+        let model = match (is_spread, seed % 16 >= 8) {
+            (false, false) => "tiny-mf",
+            (true, false) => "tiny-spread",
+            (false, true) => "tiny-wide",
+            (true, true) => "tiny-wide-spread",
+        };
         let base = Run { eval_every, seed, compute_ns: 20_000.0, ..run(model, ASYNC, 3, lanes, 4) };
         let logged = Run { log_order: Some(order.clone()), ..base.clone() };
         let stragglers = Stragglers::Random { probability: 0.2, factor: 10.0 };
@@ -187,8 +193,9 @@ fn a_run_goes_on_from_the_end_of_an_epoch_on_another_number_of_workers() {
     let folder = scratch("resume");
     let epochs = |epochs| Stop { epochs, ..Stop::default() };
     let through = train_on(&Cluster::Threads(3), &run("tiny-mf", ASYNC, 3, 6, 5)).unwrap();
-    for (workers, model) in
-        [1, 2, 3].into_iter().flat_map(|workers| [(workers, "tiny-mf"), (workers, "tiny-spread")])
+    for (workers, model) in [1, 2, 3]
+        .into_iter()
+        .flat_map(|workers| [(workers, "tiny-mf"), (workers, "tiny-spread"), (workers, "tiny-wide-spread")])
     {
         let out = Some(folder.join(format!("{model}-{workers}")));
         let checkpoint = CheckpointPolicy { epochs: 1, seconds: None };

@@ -26,6 +26,9 @@ use std::ops::Range;
 /// cut away must be worth more than the time to cut, and over a network.
 const MOST: [f64; 2] = [0.5, 0.75];
 
+/// Bytes of a row block, for each worker, below which pieces would be so small that it takes less time to send it whole.
+const LEAST_BYTES: usize = 1024;
+
 /// Rows of which more than this share is padding are worth cutting over a network.
 const PADDING: f64 = 0.125;
 
@@ -119,7 +122,7 @@ impl Reach {
         params: &Params,
         rotating: &[usize],
         own: Touched,
-        workers: usize,
+        (workers, row_blocks): (usize, usize),
     ) -> Result<Option<Reach>> {
         let rank = comm.rank();
         for other in (0..workers).filter(|other| *other != rank) {
@@ -141,6 +144,10 @@ impl Reach {
             touched.push(set);
         }
         let specs: Vec<&TableSpec> = rotating.iter().map(|table| &params.replicas[*table].spec).collect();
+        let bytes: usize = specs.iter().map(|spec| spec.rows * spec.bytes_per_row()).sum();
+        if bytes / row_blocks.max(1) < workers * LEAST_BYTES {
+            return Ok(None);
+        }
         Ok(Reach::new(touched, own.bound, &specs, is_one_host))
     }
 

@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Matrix factorisation in its plainest form, with a table of each axis and type. With `SPREAD` the tables that go round
-/// are nowhere whole.
-pub struct Tiny<const SPREAD: bool>;
+/// are nowhere whole. `WIDE` is the width of a further table of items, large enough for row blocks to travel in pieces.
+pub struct Tiny<const SPREAD: bool, const WIDE: usize = 0>;
 
 pub type TinyMf = Tiny<false>;
+
+pub type TinyWide<const SPREAD: bool> = Tiny<SPREAD, 720>;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,9 +33,15 @@ const USERS: usize = 0;
 const ITEMS: usize = 1;
 const SEEN: usize = 2;
 const BIAS: usize = 3;
+const WIDE_ITEMS: usize = 4;
 
-impl<const SPREAD: bool> Algorithm for Tiny<SPREAD> {
-    const NAME: &'static str = if SPREAD { "tiny-spread" } else { "tiny-mf" };
+impl<const SPREAD: bool, const WIDE: usize> Algorithm for Tiny<SPREAD, WIDE> {
+    const NAME: &'static str = match (SPREAD, WIDE > 0) {
+        (false, false) => "tiny-mf",
+        (true, false) => "tiny-spread",
+        (false, true) => "tiny-wide",
+        (true, true) => "tiny-wide-spread",
+    };
     const ABOUT: &'static str = "for tests";
     const DATA: Kind = Kind::Ratings;
     const STRATEGIES: &'static [StrategyKind] = ANY_STRATEGY;
@@ -42,16 +50,20 @@ impl<const SPREAD: bool> Algorithm for Tiny<SPREAD> {
     type Config = NoSettings;
     type Local = u64;
 
-    fn new(_: &NoSettings, _: &Shape) -> Result<Tiny<SPREAD>> {
+    fn new(_: &NoSettings, _: &Shape) -> Result<Self> {
         Ok(Tiny)
     }
     fn tables(&self) -> Vec<TableSpec> {
-        vec![
+        let mut tables = vec![
             TableSpec::new("users", 60, 5).axis(Axis::Example).init(Init::Uniform { scale: 0.5 }),
             TableSpec::new("items", 40, 5).init(Init::Normal { deviation: 0.3 }),
             TableSpec::new("seen", 40, 1).element(Type::I32),
             TableSpec::new("bias", 1, 2).element(Type::F64).axis(Axis::Whole),
-        ]
+        ];
+        if WIDE > 0 {
+            tables.push(TableSpec::new("wide", 40, WIDE).init(Init::Normal { deviation: 0.1 }));
+        }
+        tables
     }
     fn keeps_to_its_features(&self) -> bool {
         true
@@ -79,6 +91,11 @@ impl<const SPREAD: bool> Algorithm for Tiny<SPREAD> {
                 (*p, *q) = (*p + 0.02 * error * *q, *q + 0.02 * error * *p);
             }
             params.table_mut::<f64>(BIAS).row_mut(0)[0] += 0.002 * f64::from(error);
+            if WIDE > 0 {
+                let mut wide = params.table_mut::<f32>(WIDE_ITEMS);
+                let row = wide.row_mut(*item as usize);
+                row[*user as usize * 7 % WIDE] = 0.5 * row[*user as usize] + error;
+            }
             sums.add("squares", f64::from(error * error));
         }
         Ok(())
@@ -331,6 +348,8 @@ impl Job for TestJob {
         let outcome: Outcome = match run.model.as_str() {
             "tiny-mf" => train::<TinyMf>(&run, &source, comm, &mut recorder)?,
             "tiny-spread" => train::<Tiny<true>>(&run, &source, comm, &mut recorder)?,
+            "tiny-wide" => train::<TinyWide<false>>(&run, &source, comm, &mut recorder)?,
+            "tiny-wide-spread" => train::<TinyWide<true>>(&run, &source, comm, &mut recorder)?,
             "tiny-lasso" => train::<lasso::TinyLasso>(&run, &source, comm, &mut recorder)?,
             _ => train::<ClockTest>(&run, &source, comm, &mut recorder)?,
         };
