@@ -113,15 +113,16 @@ pub(crate) fn epoch_words(run: &Run, clocks_per_epoch: usize) -> String {
     }
 }
 
-/// Who has how many lanes now: "worker 3 is 2.0 x slower, keeps 2 of 16 lanes".
+/// Who has how many lanes now, and why: "worker 3 is 2.0 x slower, keeps 2 of 16 lanes". Lanes can differ in their work, so
+/// that a quick worker may have fewer of them.
 pub(crate) fn rehosted_words(worker: usize, slower: f64, had: usize, lanes: usize, cuts: &[usize]) -> String {
     let has = cuts.windows(2).nth(worker).map_or(0, |cuts| cuts[1].saturating_sub(cuts[0]));
-    let verb = if has < had { "keeps" } else { "takes" };
-    let pace = match slower < 1.05 {
-        true => "is as quick as any".to_string(),
-        false => format!("is {slower:.1} x slower"),
+    let why = match (slower >= 1.05, has < had) {
+        (true, true) => format!("is {slower:.1} x slower, keeps"),
+        (false, false) => "is as quick as any, takes".to_string(),
+        _ => "gets its part of the work with".to_string(),
     };
-    format!("worker {worker} {pace}, {verb} {has} of {lanes} lanes (had {had})")
+    format!("worker {worker} {why} {has} of {lanes} lanes (had {had})")
 }
 
 /// A number with k, M or G.

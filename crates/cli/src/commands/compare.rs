@@ -156,7 +156,11 @@ impl Compare {
             None => {
                 let flags = TrainFlags { strategy: None, ..self.flags.clone() };
                 let model = dunlin_models::find(&flags.check()?.run.model)?;
-                model.strategies.iter().map(|kind| kind.word().to_string()).collect()
+                let words = model.strategies.iter().flat_map(|kind| match kind {
+                    StrategyKind::Rotation => vec!["rotation", "rotation:async"],
+                    kind => vec![kind.word()],
+                });
+                words.map(str::to_string).collect()
             }
         };
         match strategies.iter().any(|strategy| strategy.is_empty()) {

@@ -58,6 +58,9 @@ pub(crate) struct DataCommand {
     source: String,
     #[command(flatten)]
     reading: Reading,
+    /// Labels are numbers to be predicted, as for lasso, not classes
+    #[arg(long)]
+    targets: bool,
     /// Write the data to this file, as svmlight, ratings or docword
     #[arg(long)]
     write: Option<PathBuf>,
@@ -69,7 +72,8 @@ pub(crate) struct DataCommand {
 impl DataCommand {
     pub(crate) fn run(self) -> Result<()> {
         self.write.iter().try_for_each(|path| crate::places::check_file("--write", path))?;
-        let data = read(&self.source, &self.reading.options()?, None)?;
+        let options = ReadOptions { targets: self.targets, ..self.reading.options()? };
+        let data = read(&self.source, &options, None)?;
         if let Some(path) = &self.write {
             let format = match data.shape.kind {
                 dunlin::data::Kind::Labelled => Format::Svmlight,
@@ -79,7 +83,10 @@ impl DataCommand {
             let file =
                 std::fs::File::create(path).map_err(Error::io(format!("cannot write {}", path.display())))?;
             let mut file = BufWriter::new(file);
-            write(&data, format, &mut file)?;
+            write(&data, format, &mut file).map_err(|error| match error {
+                Error::Io { source, .. } => Error::io(format!("cannot write {}", path.display()))(source),
+                other => other,
+            })?;
             file.flush().map_err(Error::io(format!("cannot write {}", path.display())))?;
         }
         let summary = summary(&data);

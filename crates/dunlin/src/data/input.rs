@@ -176,9 +176,9 @@ impl Input {
         let place = if self.line == 0 { self.name.clone() } else { format!("{}:{}", self.name, self.line) };
         let packing = self.packing;
         match error.kind() {
-            ErrorKind::UnexpectedEof if !packing.is_empty() => {
-                Error::Data(format!("{place}: the {packing} file is truncated: it ends in the middle"))
-            }
+            ErrorKind::UnexpectedEof if !packing.is_empty() => Error::Data(format!(
+                "{place}: the {packing} file is truncated, or something that is not {packing} follows in it"
+            )),
             ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other if !packing.is_empty() => {
                 Error::Data(format!("{place}: the {packing} file is damaged ({error})"))
             }

@@ -24,6 +24,8 @@ pub struct Summary {
     pub dense: bool,
     /// Label and number of rows of each class, in the order of classes.
     pub classes: Vec<(String, usize)>,
+    /// Least, mean and greatest target, of rows with targets instead of classes.
+    pub targets: Option<[f64; 3]>,
     /// Rows whose class, or ratings whose user or item, the training data lack.
     pub unknown: usize,
     /// Least stored value: a non-zero feature, a rating, a count.
@@ -58,6 +60,9 @@ pub fn summary(data: &Data) -> Summary {
         density: if cells > 0.0 { tally.nonzeros as f64 / cells } else { 0.0 },
         dense: data.blocks.iter().any(|block| block.contents.is_dense()),
         classes: data.shape.classes.iter().enumerate().map(name).zip(tally.counts).collect(),
+        targets: tally.has_targets.then(|| {
+            [f64::from(data.shape.min_target), data.shape.mean_target, f64::from(data.shape.max_target)]
+        }),
         unknown: tally.unknown,
         min: tally.least.unwrap_or(0.0),
         mean: if tally.nonzeros > 0 { tally.sum / tally.nonzeros as f64 } else { 0.0 },
@@ -71,6 +76,7 @@ pub fn summary(data: &Data) -> Summary {
 #[derive(Default)]
 struct Tally {
     counts: Vec<usize>,
+    has_targets: bool,
     unknown: usize,
     nonzeros: usize,
     sum: f64,
@@ -104,6 +110,7 @@ impl Tally {
 
     /// Rows with targets have no classes to count.
     fn labels(&mut self, classes: &[u32], targets: &[f32]) {
+        self.has_targets |= !targets.is_empty();
         for class in classes.iter().filter(|_| targets.is_empty()) {
             match self.counts.get_mut(*class as usize) {
                 Some(count) => *count += 1,
@@ -151,6 +158,9 @@ impl fmt::Display for Summary {
             if self.classes.len() > 20 {
                 line(out, "", format!("… and {} more", count(self.classes.len() - 20)))?;
             }
+        }
+        if let Some([least, mean, most]) = self.targets {
+            line(out, "targets", format!("{} to {}, mean {mean:.4}", least as f32, most as f32))?;
         }
         if self.unknown > 0 {
             line(out, "not in training", count(self.unknown))?;

@@ -326,7 +326,7 @@ fn packed_files_are_read_and_broken_ones_named() {
         let cut = &bytes[..bytes.len() - bytes.len() / 3];
         refused(
             parse_with("a.svm", cut, &ReadOptions::default(), None),
-            &format!("the {what} file is truncated: it ends in the middle"),
+            &format!("the {what} file is truncated, or something that is not {what} follows in it"),
         );
         let mut damaged = bytes.to_vec();
         let middle = damaged.len() / 2;

@@ -150,7 +150,9 @@ pub(super) fn bad_label(word: &[u8]) -> String {
     } else if word.contains(&b':') {
         format!("{shown:?} where the label should be; a row is: label index:value index:value ...")
     } else if number(word, 0).is_some_and(|(_, end)| end == word.len()) {
-        format!("label {shown}; labels are classes: whole numbers such as -1, 1, 7")
+        format!(
+            "label {shown}; labels are classes: whole numbers such as -1, 1, 7 (`dunlin data --targets` and models that predict numbers read others)"
+        )
     } else {
         format!("label {shown:?} is not a whole number; labels are classes such as -1, 1, 7")
     }

@@ -41,6 +41,14 @@ impl<A: Algorithm> Worker<'_, A> {
         Err(Error::Usage(format!("--until {until}: no such metric here{near} (there is {names}{test})")))
     }
 
+    /// The number of blocks, which has its default from lanes and strategy, if it is another than in the run `then`.
+    fn other_blocks(&self, then: &Run) -> String {
+        match then.read.blocks == self.run.read.blocks {
+            true => String::new(),
+            false => format!(" (--blocks {}; now {})", then.read.blocks, self.run.read.blocks),
+        }
+    }
+
     pub(super) fn restore(&mut self, found: &Found) -> Result<()> {
         let (then, place) = (&found.manifest.run, found.folder().display());
         let given = |run: &Run| {
@@ -71,8 +79,10 @@ impl<A: Algorithm> Worker<'_, A> {
         self.check_position(found)?;
         if found.manifest.data != self.source.fingerprint {
             return Err(Error::Usage(format!(
-                "--resume: {} and how it is read make other training data than those of {place} ({}); go on with the same",
-                self.run.train, then.train
+                "--resume: {} and how it is read make other training data than those of {place} ({}); go on with the same{}",
+                self.run.train,
+                then.train,
+                self.other_blocks(then)
             )));
         }
         if let Some(plan) = &self.schedule {
