@@ -22,7 +22,6 @@ use crate::table::{Axis, Params};
 use crate::{Error, Result, saved};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use twox_hash::XxHash3_64;
 
 /// Version of the format.
 const VERSION: u32 = 4;
@@ -149,6 +148,11 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// True if there is a checkpoint in the run folder `out`, whole or not.
+pub fn any(out: &Path) -> bool {
+    !list(&out.join("checkpoints")).is_empty()
+}
+
 /// A checkpoint that was found whole.
 #[derive(Debug)]
 pub struct Found {
@@ -216,7 +220,7 @@ fn read_file(folder: &Path, entry: &FileEntry) -> Result<Vec<u8>> {
     }
     let path = folder.join(&entry.name);
     let bytes = std::fs::read(&path).map_err(Error::io(format!("cannot read {}", path.display())))?;
-    let found = (bytes.len() as u64, format!("{:016x}", XxHash3_64::oneshot(&bytes)));
+    let found = (bytes.len() as u64, saved::checksum(&bytes));
     if found != (entry.bytes, entry.xxh3.clone()) {
         let (path, wanted) = (path.display(), (entry.bytes, &entry.xxh3));
         return Err(Error::Damaged(format!(

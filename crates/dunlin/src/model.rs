@@ -217,14 +217,8 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn save(&self, out: &Path, run: &Run, source: &Source, params: Option<&Params>) -> Result<()> {
-        let card = Card {
-            version: env!("CARGO_PKG_VERSION").into(),
-            model: run.model.clone(),
-            settings: run.settings.clone(),
-            run: run.clone(),
-            shape: source.shape().clone(),
-        };
-        if let Some(params) = params {
+        let tables = out.join(saved::MODEL);
+        let xxh3 = if let Some(params) = params {
             let mut written = Ok(());
             (self.readable)(&run.settings, source.shape(), source.names(), params, &mut |name, text| {
                 if written.is_ok() {
@@ -233,8 +227,19 @@ impl Model {
             })?;
             written?;
             let tensors = saved::to_bytes(params, |replica| replica.spec.saved)?;
-            write_atomically(&out.join(saved::MODEL), &tensors)?;
-        }
+            write_atomically(&tables, &tensors)?;
+            saved::checksum(&tensors)
+        } else {
+            saved::checksum_of_file(&tables)?
+        };
+        let card = Card {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: run.model.clone(),
+            settings: run.settings.clone(),
+            run: run.clone(),
+            shape: source.shape().clone(),
+            xxh3: Some(xxh3),
+        };
         let json =
             |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Damaged(error.to_string()));
         write_atomically(&out.join("names.json"), &json(serde_json::to_vec(source.names()))?)?;
@@ -276,6 +281,9 @@ pub struct Card {
     pub run: Run,
     /// Shape of the training data.
     pub shape: Shape,
+    /// xxh3-64 of `model.safetensors`, in hexadecimal; models of older programs have none.
+    #[serde(default)]
+    pub xxh3: Option<String>,
 }
 
 /// A model in a run folder: `model.json` (the card), `names.json` (original ids), `model.safetensors`.
@@ -318,7 +326,14 @@ impl SavedModel {
         let mut params = (model.tables)(&card.settings, &card.shape)?;
         let place = out.join(saved::MODEL);
         let place = place.display().to_string();
-        saved::from_bytes(&read(saved::MODEL)?, &place, &mut params, |replica| replica.spec.saved)?;
+        let tables = read(saved::MODEL)?;
+        let found = saved::checksum(&tables);
+        if let Some(wanted) = card.xxh3.as_ref().filter(|wanted| **wanted != found) {
+            return Err(Error::Damaged(format!(
+                "{place}: damaged: its checksum is {found}, and model.json says {wanted}"
+            )));
+        }
+        saved::from_bytes(&tables, &place, &mut params, |replica| replica.spec.saved)?;
         Ok(SavedModel { card, names, params, model })
     }
 

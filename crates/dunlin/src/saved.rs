@@ -5,8 +5,10 @@ use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::hash::Hasher;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use twox_hash::XxHash3_64;
 
 /// Name of the file of a trained model's tables in its run folder.
 pub const MODEL: &str = "model.safetensors";
@@ -226,6 +228,29 @@ impl Drop for TablesFile {
     }
 }
 
+/// xxh3-64 of `bytes`, in hexadecimal.
+pub fn checksum(bytes: &[u8]) -> String {
+    format!("{:016x}", XxHash3_64::oneshot(bytes))
+}
+
+/// The [`checksum`] of a file, of which a piece at a time is in memory.
+///
+/// # Errors
+/// [`Error::Io`] naming the path.
+pub fn checksum_of_file(path: &Path) -> Result<String> {
+    let cannot = || Error::io(format!("cannot read {}", path.display()));
+    let mut file = File::open(path).map_err(cannot())?;
+    let (mut hasher, mut piece) = (XxHash3_64::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(format!("{:016x}", hasher.finish())),
+            Ok(bytes) => hasher.write(&piece[..bytes]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(cannot()(error)),
+        }
+    }
+}
+
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!(".{name}.tmp"))
@@ -301,6 +326,7 @@ mod tests {
         assert!(file.write_rows(0, 7, params.replicas[0].row_bytes(0..1)).is_err());
         assert!(!path.exists(), "complete or not there");
         file.finish().unwrap();
+        assert_eq!(checksum_of_file(&path).unwrap(), checksum(&std::fs::read(&path).unwrap()));
         let mut read = Params {
             replicas: params
                 .replicas

@@ -14,14 +14,13 @@
 
 use super::{FileEntry, Manifest, list};
 use crate::channel::{NEVER, SAVED};
-use crate::saved::{sync_folder, write_atomically};
+use crate::saved::{checksum, sync_folder, write_atomically};
 use crate::{Error, Result};
 use dunlin_comm::{Buffer, Comm, Message, Time};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use twox_hash::XxHash3_64;
 
 /// What a rank says of its files: which they are, or the exit status and the words of what went wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -237,7 +236,7 @@ fn forget_unfinished(folder: &Path) {
 
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
     write_atomically(&folder.join(name), bytes)?;
-    let xxh3 = format!("{:016x}", XxHash3_64::oneshot(bytes));
+    let xxh3 = checksum(bytes);
     Ok(FileEntry { name: name.into(), bytes: bytes.len() as u64, xxh3 })
 }
 
