@@ -1,5 +1,6 @@
 //! A run: everything that decides what is computed, checked, and enough to repeat it.
 
+mod again;
 mod travel;
 
 pub use travel::parse_bandwidth;
@@ -329,6 +330,12 @@ impl Run {
                 return Err(Error::Usage(format!(
                     "{flag} {path} with --strategy {strategy} and --lanes {lanes}: the order of visits is always the same; \
                      use it with rotation:async and two lanes or more"
+                )));
+            }
+            if self.resume {
+                return Err(Error::Usage(format!(
+                    "{flag} {path} with --resume: an order begins where its run began; leave one of them out, or start afresh \
+                     in another --out"
                 )));
             }
             if flag == "--replay" && self.workers > 1 {

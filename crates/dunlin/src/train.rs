@@ -339,6 +339,9 @@ impl<'a, A: Algorithm> Worker<'a, A> {
     /// The strategy under which row blocks go round, lanes having done `clock` clocks.
     fn make_rotation(&mut self, clock: u64) -> Result<Box<dyn Strategy>> {
         let reach = self.reach()?;
+        let asynchronous = self.run.strategy == StrategySpec::RotationAsync;
+        let order = self.run.replay.as_deref().filter(|_| asynchronous);
+        let script = order.map(|path| Script::read(path, &self.order_head())).transpose()?;
         let (params, found) = (&self.params, &mut self.found_rows);
         let mut start = |table: usize, rows: Range<usize>| {
             let spec = &params.replicas[table].spec;
@@ -365,8 +368,6 @@ impl<'a, A: Algorithm> Worker<'a, A> {
             let rotation = Rotation::new(params, &self.clocks, row_blocks, clock, spread)?;
             return Ok(Box::new(rotation.with_pace(paced).with_reach(reach)));
         }
-        let script = |path| Script::read(path, run.lanes, row_blocks.len(), run.seed);
-        let script = run.replay.as_deref().map(script).transpose()?;
         let interleaves = A::INTERLEAVES_PASSES;
         let tokens = Tokens::new(params, run, &self.clocks, row_blocks, interleaves, script, spread)?;
         Ok(Box::new(tokens.with_reach(reach)))

@@ -115,15 +115,29 @@ fn an_order_that_cannot_be_followed_is_refused_in_words() {
         train_on(&Cluster::Threads(run.workers), &run).unwrap_err().to_string()
     };
     let half = &text[..text[..text.len() / 2].rfind('\n').unwrap() + 1];
+    let (first, rest) = text.split_once('\n').unwrap();
+    let (head, count) = first.trim_end_matches(" visits").rsplit_once(' ').unwrap();
+    // Said to be all that there is, and yet it is not.
+    let halved =
+        half.replacen(&format!(" {count} visits"), &format!(" {} visits", half.lines().count() - 2), 1);
+    let old = format!("dunlin order 1: 4 lanes, 32 row blocks, seed 1\n{rest}");
+    let data = head.split_once(", data ").unwrap().1.split(',').next().unwrap();
+    let elsewhere = text.replacen(data, "0123456789abcdef", 1);
     let cases = [
-        (told(half, |run| run), "cannot be; replay with the --eval-every"),
+        (told(&halved, |run| run), "cannot be; replay with the --eval-every"),
+        (told(half, |run| run), "it is cut or was changed"),
+        (told(&text[..text.len() - 1], |run| run), "it is cut or was changed"),
+        (told(&old, |run| run), "write the order again with --log-order"),
+        (told(&elsewhere, |run| run), "data 0123456789abcdef, "),
+        (told(&elsewhere, |run| run), "replay with the same data"),
+        (told(&text, |run| Run { resume: true, ..run }), "an order begins where its run began"),
         (
             told(&text, |run| Run { stop: Stop { epochs: 6, ..Stop::default() }, ..run }),
             "it ends before this run does",
         ),
         (
             told(&text, |run| Run { seed: 5, ..run }),
-            "this run writes \"dunlin order 1: 4 lanes, 32 row blocks, seed 5\"",
+            "this run writes \"dunlin order 2: 4 lanes, 32 row blocks, seed 5, data ",
         ),
         (told(&text.replace("\t3\t1\t", "\tx\t1\t"), |run| run), "five whole numbers belong here"),
         (told(&text, |run| Run { workers: 2, ..run }), "one worker goes through the order"),

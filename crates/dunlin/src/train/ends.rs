@@ -51,16 +51,6 @@ impl<A: Algorithm> Worker<'_, A> {
 
     pub(super) fn restore(&mut self, found: &Found) -> Result<()> {
         let (then, place) = (&found.manifest.run, found.folder().display());
-        let given = |run: &Run| {
-            let settings = serde_json::to_string(&run.settings).unwrap_or_default();
-            [
-                ("the model", run.model.clone()),
-                ("--lanes", run.lanes.to_string()),
-                ("--seed", run.seed.to_string()),
-                ("--transfer", run.transfer.to_string()),
-                ("the settings", settings),
-            ]
-        };
         let is_scheduled = |run: &Run| run.strategy.kind() == StrategyKind::Scheduled;
         if then.strategy != self.run.strategy && (is_scheduled(then) || is_scheduled(self.run)) {
             return Err(Error::Usage(format!(
@@ -69,12 +59,10 @@ impl<A: Algorithm> Worker<'_, A> {
                 self.run.strategy, then.strategy
             )));
         }
-        for ((what, then), (_, now)) in given(then).into_iter().zip(given(self.run)) {
-            if then != now {
-                return Err(Error::Usage(format!(
-                    "--resume: {what} of this run: {now}; {place} was written with {then}; go on with the same"
-                )));
-            }
+        if let Some((what, now, then)) = self.run.first_difference(then) {
+            return Err(Error::Usage(format!(
+                "--resume: {what} of this run: {now}; {place} was written with {then}; go on with the same"
+            )));
         }
         self.check_position(found)?;
         if found.manifest.data != self.source.fingerprint {
@@ -241,9 +229,15 @@ impl<A: Algorithm> Worker<'_, A> {
             visits.extend(order::from_message(&message)?);
         }
         match self.comm.rank() {
-            0 => order::write(path, self.run.lanes, self.row_blocks.len(), self.run.seed, &visits),
+            0 => order::write(path, &self.order_head(), &visits),
             _ => Ok(()),
         }
+    }
+
+    /// What an order of visits of this run is of.
+    pub(super) fn order_head(&self) -> order::Head<'_> {
+        let (lanes, row_blocks, seed) = (self.run.lanes, self.row_blocks.len(), self.run.seed);
+        order::Head { lanes, row_blocks, seed, data: &self.source.fingerprint }
     }
 
     /// The rows of tables on the example axis that this worker has.

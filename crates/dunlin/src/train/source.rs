@@ -47,6 +47,11 @@ impl Source {
         &self.names
     }
 
+    /// A number in hexadecimal that differs if the training data, or the blocks that they are cut into, do.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     /// Number of training blocks.
     pub fn blocks(&self) -> usize {
         self.disk.as_ref().map_or_else(|| lock(&self.train).len(), |disk| disk.blocks)

@@ -4,7 +4,7 @@
 //! order that keeps both sequences, and has a view of merged tables begin after as many merges, gives the same bits.
 //!
 //! ```text
-//! dunlin order 1: 4 lanes, 32 row blocks, seed 7
+//! dunlin order 2: 4 lanes, 32 row blocks, seed 7, data 0c5d17a2b3e4f601, 160 visits
 //! lane  row_block  lap  hop  merged                 (tabs between them; laps count those of `begin`)
 //! 0     3          0    0    0
 //! ```
@@ -68,16 +68,34 @@ fn from_numbers(numbers: &[u64]) -> Vec<Visit> {
     numbers.chunks_exact(5).map(visit).collect()
 }
 
-fn head(lanes: usize, row_blocks: usize, seed: u64) -> String {
-    format!("dunlin order 1: {lanes} lanes, {row_blocks} row blocks, seed {seed}")
+/// What an order is of: it can be gone through where all of this is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// Number of lanes.
+    pub lanes: usize,
+    /// Number of row blocks.
+    pub row_blocks: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// Fingerprint of the training data.
+    pub data: &'a str,
+}
+
+impl Head<'_> {
+    /// The first line, but for the number of visits.
+    fn line(&self) -> String {
+        let Head { lanes, row_blocks, seed, data } = self;
+        format!("dunlin order 2: {lanes} lanes, {row_blocks} row blocks, seed {seed}, data {data}")
+    }
 }
 
 /// Writes the visits of all lanes, each lane's in order.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(path: &Path, lanes: usize, row_blocks: usize, seed: u64, visits: &[Visit]) -> Result<()> {
-    let mut text = head(lanes, row_blocks, seed) + "\nlane\trow_block\tlap\thop\tmerged\n";
+pub fn write(path: &Path, head: &Head, visits: &[Visit]) -> Result<()> {
+    let (head, count) = (head.line(), visits.len());
+    let mut text = format!("{head}, {count} visits\nlane\trow_block\tlap\thop\tmerged\n");
     for Visit { lane, row_block, lap, hop, merged } in visits {
         let _ = writeln!(text, "{lane}\t{row_block}\t{lap}\t{hop}\t{merged}");
     }
@@ -94,34 +112,37 @@ pub struct Script {
 }
 
 impl Script {
-    /// Reads the order of a run with so many lanes and row blocks and this seed.
+    /// Reads the order of a run of which all that `head` says is true.
     ///
     /// # Errors
-    /// [`Error::Usage`] or [`Error::Damaged`] with file, line and what is wrong.
-    pub fn read(path: &Path, lanes: usize, row_blocks: usize, seed: u64) -> Result<Script> {
+    /// [`Error::Usage`] or [`Error::Data`] with file, line and what is wrong.
+    pub fn read(path: &Path, head: &Head) -> Result<Script> {
         let place = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(Error::io(format!("reading {place}")))?;
-        let wanted = head(lanes, row_blocks, seed);
+        let wrong = |what: String| Error::Data(format!("--replay {place}: {what}"));
+        let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot read it: {error}")))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| wrong("this is no text; give a file that --log-order wrote".into()))?;
         let mut lines = text.lines().enumerate();
-        let first = lines.next().map_or("", |(_, line)| line);
-        if first != wanted {
-            let given: String = first.chars().take(100).collect();
-            return Err(Error::Usage(format!(
-                "--replay {place}:1: \"{given}\"; this run writes \"{wanted}\": replay with the same data, settings, lanes and seed"
-            )));
-        }
+        let count = count_of(lines.next().map_or("", |(_, line)| line), &place, head)?;
+        let Head { lanes, row_blocks, seed, .. } = *head;
         let mut by_lane = vec![VecDeque::new(); lanes];
         for (line, text) in lines.skip(1) {
             let visit = parse(text).filter(|visit| visit.lane < lanes && visit.row_block < row_blocks);
             let Some(visit) = visit else {
                 let given: String = text.chars().take(100).collect();
-                return Err(Error::Damaged(format!(
+                return Err(Error::Data(format!(
                     "--replay {place}:{}: \"{given}\"; five whole numbers belong here, a lane below {lanes} and a row \
                      block below {row_blocks} first",
                     line + 1
                 )));
             };
             by_lane[visit.lane].push_back(visit);
+        }
+        let found: usize = by_lane.iter().map(VecDeque::len).sum();
+        if found != count || !text.ends_with('\n') {
+            return Err(wrong(format!(
+                "it is cut or was changed: its first line says {count} visits, and {found} are there"
+            )));
         }
         Ok(Script { lanes: by_lane, place, rng: crate::rng::stream(seed, "replay", &[]) })
     }
@@ -146,6 +167,24 @@ impl Script {
         };
         Error::Usage(format!("--replay {}: {what}", self.place))
     }
+}
+
+/// The number of visits that the first line of an order says, if the rest of it is `head`.
+fn count_of(first: &str, place: &str, head: &Head) -> Result<usize> {
+    if first.starts_with("dunlin order 1:") {
+        return Err(Error::Usage(format!(
+            "--replay {place}:1: the format of an older dunlin, which does not say what data it is of; write the order again \
+             with --log-order"
+        )));
+    }
+    let wanted = head.line();
+    let count = first.strip_prefix(&wanted).and_then(|rest| rest.strip_prefix(", ")?.strip_suffix(" visits"));
+    count.and_then(|count| count.parse().ok()).ok_or_else(|| {
+        let given: String = first.chars().take(120).collect();
+        Error::Usage(format!(
+            "--replay {place}:1: \"{given}\"; this run writes \"{wanted}\": replay with the same data, settings, lanes and seed"
+        ))
+    })
 }
 
 fn parse(line: &str) -> Option<Visit> {
