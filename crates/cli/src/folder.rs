@@ -1,5 +1,7 @@
 //! The run folder: what was run, what happened, and what came out.
 
+mod claim;
+
 use crate::console::note;
 use dunlin::event::Event;
 use dunlin::run::Run;
@@ -7,15 +9,28 @@ use dunlin::saved::write_atomically;
 use dunlin::table::Params;
 use dunlin::train::Source;
 use dunlin::{Error, Result};
-use std::fs::{File, OpenOptions};
+use serde::Serialize;
+use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// What `run.json` says.
+#[derive(Serialize)]
+struct Described<'a> {
+    #[serde(flatten)]
+    run: &'a Run,
+    /// Fingerprint of the training data.
+    data: &'a str,
+}
 
 /// An open run folder; rank 0 has it.
 pub(crate) struct RunFolder {
     path: PathBuf,
     run: Run,
+    /// Fingerprint of the training data.
+    data: String,
+    /// No other run writes here as long as this is open.
     events: BufWriter<File>,
     /// The run has begun: before, it may still be refused, and then leaves nothing here.
     is_begun: bool,
@@ -26,22 +41,14 @@ impl RunFolder {
     /// Creates the folder, or opens it to go on with the run in it.
     ///
     /// # Errors
-    /// [`Error::Usage`] if another run is in it already, [`Error::Io`].
-    pub(crate) fn open(path: &Path, run: &Run) -> Result<RunFolder> {
-        let events = path.join("events.jsonl");
-        let is_begun = std::fs::metadata(&events).is_ok_and(|events| events.len() > 0);
-        if is_begun && !run.resume {
-            return Err(Error::Usage(format!(
-                "{}: there is a run in this folder; go on with it by --resume, or name another by --out",
-                path.display()
-            )));
-        }
-        std::fs::create_dir_all(path).map_err(Error::io(format!("cannot create {}", path.display())))?;
-        let file = OpenOptions::new().create(true).append(true).open(&events);
-        let file = file.map_err(Error::io(format!("cannot write {}", events.display())))?;
+    /// [`Error::Usage`] if another run is in it already, or files that are not a run's; [`Error::Io`].
+    pub(crate) fn open(path: &Path, run: &Run, source: &Source) -> Result<RunFolder> {
+        let data = source.fingerprint().to_string();
+        let file = claim::claim(path, run, &data)?;
         Ok(RunFolder {
             path: path.into(),
             run: run.clone(),
+            data,
             events: BufWriter::new(file),
             is_begun: false,
             complained: false,
@@ -87,7 +94,9 @@ impl RunFolder {
     }
 
     fn describe(&self) -> Result<()> {
-        let json = serde_json::to_vec_pretty(&self.run).map_err(|error| Error::Damaged(error.to_string()))?;
+        let described = Described { run: &self.run, data: &self.data };
+        let json =
+            serde_json::to_vec_pretty(&described).map_err(|error| Error::Damaged(error.to_string()))?;
         write_atomically(&self.path.join("run.json"), &json)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::console::{Console, note};
 use crate::folder::RunFolder;
+use crate::places::check_file;
 use dunlin::comm::cluster::Job;
 use dunlin::comm::{self, Cluster, Comm};
 use dunlin::data::{Data, Notes, Scratch, read_noting, read_to_disk};
@@ -113,11 +114,14 @@ impl TrainJob {
             console: (comm.rank() == 0 && !self.quiet).then(Console::new),
             folder: match &run.out {
                 Some(out) if comm.rank() == 0 => {
-                    Some(RunFolder::open(out, &run).map_err(|error| no_folder(out, error))?)
+                    Some(RunFolder::open(out, &run, source).map_err(|error| no_folder(out, error))?)
                 }
                 _ => None,
             },
         };
+        if let (Some(order), 0) = (&run.log_order, comm.rank()) {
+            check_file("--log-order", order)?; // which may be in the run folder, now that this is there
+        }
         let outcome = (model.train)(&run, source, comm, &mut observer);
         if let Err(error) = &outcome {
             observer.event(&Event::Failed { text: error.to_string() });

@@ -455,9 +455,10 @@ fn a_run_goes_on_to_the_epochs_that_it_had_unless_others_are_given() {
     let folder = Folder::new();
     let line = format!("{MF} --lanes 2 --checkpoint-epochs 1 --out o --json");
     folder.say(&format!("{line} --epochs 4")).exits(0);
-    for epochs in ["000003", "000004"] {
-        let _ = std::fs::remove_dir_all(folder.path(&format!("o/checkpoints/epochs-{epochs}")));
+    for gone in ["checkpoints/epochs-000003", "checkpoints/epochs-000004"] {
+        let _ = std::fs::remove_dir_all(folder.path(&format!("o/{gone}")));
     }
+    std::fs::remove_file(folder.path("o/model.json")).unwrap(); // with it, it would have ended
     assert_eq!(folder.say(&format!("{line} --resume")).exits(0).object()["epochs"], 4);
     assert_eq!(folder.say(&format!("{line} --resume --epochs 6")).exits(0).object()["epochs"], 6);
     assert_eq!(folder.say(&format!("{line} --resume")).exits(0).object()["epochs"], 6);
@@ -468,7 +469,45 @@ fn a_run_goes_on_to_the_epochs_that_it_had_unless_others_are_given() {
 #[test]
 fn resuming_without_a_checkpoint_starts_afresh() {
     let folder = Folder::new();
-    let first = folder.say(&format!("{MF} --lanes 2 --epochs 2 --out o --resume --json")).exits(0);
-    let second = folder.say(&format!("{MF} --lanes 2 --epochs 2 --out o --resume --json")).exits(0);
-    assert_eq!(first.object()["metrics"], second.object()["metrics"]);
+    let line = format!("{MF} --lanes 2 --epochs 2 --json --resume");
+    let whole = folder.say(&format!("{line} --out whole")).exits(0);
+    let mut killed = folder.begin(&format!("{line} --slow random:1:200 --workers 2 --out o"));
+    let events = folder.path("o/events.jsonl");
+    killed.until("its start", |_| std::fs::read_to_string(&events).ok()?.contains("started").then_some(()));
+    let described = folder.path("o/run.json");
+    killed.until("its description", |_| described.exists().then_some(()));
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.end().code, None, "killed before it ended");
+    let other = folder.path("o/model.safetensors").exists();
+    assert!(!other, "it had not ended");
+    for (change, parts) in [
+        (line.replace("--lanes 2", "--lanes 3"), ["--lanes", "3", "o/run.json says 2"]),
+        (format!("{line} --set rank=8"), ["the settings", "\"rank\":8", "o/run.json says"]),
+        (line.replace("n=3000", "n=3001"), ["other training data", "n=3001", "n=3000"]),
+        (format!("{SOFTMAX} --lanes 2 --resume"), ["the model", "softmax", "o/run.json says mf"]),
+    ] {
+        folder.say(&format!("{change} --out o")).refused(&parts);
+    }
+    let ran = folder.say(&format!("{line} --out o")).exits(0);
+    assert!(result(&folder, "o", &ran) == result(&folder, "whole", &whole), "{ran}");
+}
+
+#[test]
+fn a_run_that_has_ended_without_a_checkpoint_is_not_begun_again() {
+    let folder = Folder::new();
+    let line = format!("{MF} --lanes 2 --epochs 2 --out o");
+    folder.say(&line).exits(0);
+    let files = || {
+        let names = ["model.safetensors", "model.json", "run.json", "events.jsonl", "users.tsv"];
+        names.map(|name| std::fs::read(folder.path("o").join(name)).unwrap())
+    };
+    let before = files();
+    for more in ["", "--checkpoint-epochs 1", "--workers 2 --cluster processes"] {
+        let parts =
+            ["--resume", "in o has ended", "no checkpoint to go on from", "--out", "--checkpoint-epochs"];
+        folder.say(&format!("{line} --resume {more}")).refused(&parts);
+    }
+    folder.say(&format!("{LDA} --out o --resume")).refused(&["the model", "lda", "o/run.json says mf"]);
+    folder.say(&format!("{line} --resume --seed 7")).refused(&["--seed", "7", "o/run.json says 1"]);
+    assert!(files() == before, "a refused run changes nothing");
 }
