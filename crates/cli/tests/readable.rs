@@ -155,7 +155,7 @@ fn models_are_described_and_their_examples_run() {
         }
     }
     // A model may say that it wants more epochs.
-    assert_eq!(dunlin(&folder, "models lasso --json").exits(0).object()["epochs"], 100);
+    assert_eq!(dunlin(&folder, "models lasso --json").exits(0).object()["epochs"], 1000);
 }
 
 #[test]

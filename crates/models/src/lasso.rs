@@ -146,8 +146,8 @@ impl Algorithm for Lasso {
         StrategyKind::Asp,
     ];
     const BLOCKS_PER_LANE: Option<usize> = Some(1);
-    // The solver stops by its gap, mostly long before.
-    const EPOCHS: usize = 100;
+    // The gap ends a run, mostly long before; two lanes under `scheduled` may need hundreds.
+    const EPOCHS: usize = 1000;
     const DIVERGED_ADVICE: &'static str = "scale the features down";
     const DETAILS: &'static dunlin::details::Details = &details::DETAILS;
     type Config = Config;
@@ -207,7 +207,10 @@ impl Algorithm for Lasso {
                 return refuse(&format!("{} columns for {lanes} lanes; give fewer --lanes", self.width));
             }
             Cut::Columns => true,
-            Cut::Auto => can && at_hand && self.width > self.rows,
+            Cut::Auto => {
+                let sweeps = can && self.strategy == Some(StrategyKind::AllReduce);
+                sweeps && at_hand && self.width > self.rows
+            }
         };
         let is_cut = is_wide && lanes > 1 && lanes <= self.width;
         self.by_columns = is_cut.then_some(lanes);

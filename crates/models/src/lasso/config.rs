@@ -28,7 +28,9 @@ pub struct Config {
     /// sweeps, and most come before the gap is small (along a path it costs more than it saves).
     pub screening: Screening,
     /// With several lanes: `rows` gives each some rows, `columns` some columns of all rows, for the working-set solver and
-    /// under `scheduled`, and `auto` columns where there are more of them than rows. Default `auto`.
+    /// under `scheduled`. `auto` takes columns for the working-set solver where there are more of them than rows, and rows under
+    /// `scheduled`, where columns, 71 rows of 4,088 and two lanes, take 1.8 times the instructions and 22 times the bytes of
+    /// rows. Default `auto`.
     pub cut: Cut,
 }
 
@@ -36,7 +38,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cut {
-    /// Columns, if there are more of them than rows and the solver can; else rows.
+    /// Columns, if there are more of them than rows and the strategy is `allreduce` with the working-set solver; else rows.
     Auto,
     /// Some rows.
     Rows,

@@ -39,7 +39,8 @@ pub(super) const DETAILS: Details = Details {
             "cut",
             "auto, rows or columns",
             "what a lane has: some rows, or (strategy allreduce or scheduled, solver=workingset) some columns of all rows; auto \
-             takes columns where there are more of them than rows",
+             takes columns under allreduce where there are more of them than rows, and rows under scheduled, where they take fewer \
+             instructions and bytes",
         ),
     ],
     tables: &[

@@ -109,15 +109,16 @@ fn four_lanes_give_the_same_bits_on_any_number_of_workers_and_after_a_checkpoint
     }
 }
 
+/// A round by columns takes more instructions and bytes than one by rows, also where there are more columns than rows.
 #[test]
-fn columns_are_cut_where_there_are_more_of_them_than_rows() {
+fn columns_are_cut_only_when_they_are_asked_for() {
     let narrow = "synth:lasso?n=90&columns=40&correlation=0.6&support=7";
-    for (data, cut) in [(DENSE, "columns"), (narrow, "rows")] {
+    for data in [DENSE, narrow] {
         let metrics = |cut: &str| {
             let set = |run: &mut Run| (run.stop.epochs, run.settings["cut"]) = (3, json!(cut));
             train(data, "scheduled", [1, 3], set).metrics
         };
-        assert_eq!(metrics("auto"), metrics(cut), "{data}");
+        assert_eq!(metrics("auto"), metrics("rows"), "{data}");
         assert_ne!(metrics("columns"), metrics("rows"), "{data}");
         let alone = |cut: &str| {
             let set = |run: &mut Run| (run.stop.epochs, run.settings["cut"]) = (3, json!(cut));
