@@ -60,9 +60,6 @@ impl Pipeline {
 
     /// Begins round `number`, which is the next one.
     pub fn begin(&mut self, number: u64) -> &Round {
-        if number.is_multiple_of(self.plan.stretch() as u64) {
-            self.scheduler.rest();
-        }
         let round = match self.independence {
             Some(_) => self.begin_checked(number),
             None => {
@@ -102,17 +99,21 @@ impl Pipeline {
         self.ahead.push_back(candidates);
     }
 
-    /// The picks of round `number` from its candidates: those that were left out too often first, then those that
-    /// moved most.
+    /// The picks of round `number` from its candidates: those that must not wait any longer first, then those that moved
+    /// most.
     fn choose(&mut self, number: u64) -> Vec<u32> {
         let (Some(independence), Some(candidates)) = (&self.independence, self.ahead.pop_front()) else {
             return Vec::new();
         };
         debug_assert_eq!(candidates.round, number);
         let variables = &candidates.variables;
-        let weights: Vec<f64> = variables.iter().map(|variable| self.scheduler.weight(*variable)).collect();
+        let ranks: Vec<_> = variables.iter().map(|variable| self.scheduler.rank(*variable)).collect();
         let mut order: Vec<usize> = (0..variables.len()).collect();
-        order.sort_by(|left, right| weights[*right].total_cmp(&weights[*left]));
+        let waiting = |place: usize| ranks[place].0;
+        let moved = |place: usize| ranks[place].1;
+        order.sort_by(|left, right| {
+            waiting(*right).cmp(&waiting(*left)).then_with(|| moved(*right).total_cmp(&moved(*left)))
+        });
         let busy = |variable: u32| self.begun.iter().any(|round| round.picks.contains(&variable));
         let kept = independence.choose(&candidates, &order, self.plan.want, busy);
         let mut is_kept = vec![false; variables.len()];

@@ -7,6 +7,10 @@ use crate::rng::stream;
 /// Rows of two numbers that hold what is saved of a shard besides its variables.
 const HEADER_ROWS: usize = HEADER / 2;
 
+/// In one of so many rounds, a variable is updated because it is its turn. Not the first of them: at the beginning of a stretch
+/// nothing is updated.
+const TURNS: u64 = 4;
+
 /// Which variables are next: the same on every rank that tells it the same changes. There is nothing random to save:
 /// each round draws from a stream of its own.
 #[derive(Clone, Debug)]
@@ -36,7 +40,8 @@ impl Scheduler {
             taken += usize::from(is_new && range.contains(&(*variable as usize)));
         }
         let mut out = Vec::with_capacity(count);
-        self.shards[shard].draw(count, range.len() - taken, &mut rng, &mut self.busy, &mut out);
+        let is_turn = round / self.plan.shards as u64 % TURNS == 1;
+        self.shards[shard].draw(count, range.len() - taken, is_turn, &mut rng, &mut self.busy, &mut out);
         self.clear(except);
         self.clear(&[&out]);
         out
@@ -68,10 +73,12 @@ impl Scheduler {
         self.shards.partition_point(|shard| shard.range().end <= variable as usize)
     }
 
-    /// How much `variable` moved when it was last updated, or infinity if it was left out too often since; 0 for policies
-    /// that do not ask.
-    pub fn weight(&self, variable: u32) -> f64 {
-        self.shards[self.shard_of(variable)].weight(variable)
+    /// Which of several drawn for a round are to be taken first: those of greater rank. It is a number that is the greatest
+    /// for variables that were never updated and for one of each shard that is to be updated next, and else grows with how
+    /// often one was left out, if that was often; then how much it moved when it was last updated. Alike for policies that
+    /// do not ask.
+    pub fn rank(&self, variable: u32) -> (u16, f64) {
+        self.shards[self.shard_of(variable)].rank(variable)
     }
 
     /// Rows of two numbers that [`Scheduler::save`] gives.
@@ -79,13 +86,7 @@ impl Scheduler {
         plan.variables + plan.shards * HEADER_ROWS
     }
 
-    /// Called at points where it may be saved, whether it is or not: from here on it goes on like one that loads what
-    /// was saved.
-    pub fn rest(&mut self) {
-        self.shards.iter_mut().for_each(Shard::sort);
-    }
-
-    /// What is to be saved, at a point where it rests.
+    /// What is to be saved, at a point where nothing that was drawn is on its way.
     pub fn save(&self) -> Vec<[f64; 2]> {
         let mut rows = vec![[0.0; 2]; Scheduler::rows(&self.plan)];
         let (variables, headers) = rows.split_at_mut(self.plan.variables);

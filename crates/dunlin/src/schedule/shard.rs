@@ -15,12 +15,20 @@ const DEFERRED: u8 = 4;
 /// A variable that was updated before.
 const SEEN: u8 = 8;
 
-/// A variable that was left out so often is the first choice when it is drawn again: else neighbours that move more could
-/// keep it out for ever.
+/// A variable that was left out so often goes before all that were not: else neighbours that move more could keep it out
+/// for ever.
 const PATIENCE: u8 = 4;
 
-/// Where the number of times that a variable was left out begins in what is saved of it.
+/// Where the number of times that a variable was left out begins in what is saved of it, and where its place among those
+/// whose turn it was.
 const LEFT: f64 = 16.0;
+const WAITING: f64 = 16.0 * 256.0;
+
+/// Which of two candidates goes first: the greater. A number that grows with waiting, and how much the variable moved.
+pub(super) type Rank = (u16, f64);
+
+/// That of a variable whose turn it is, or that was never updated.
+const FIRST: u16 = u16::MAX;
 
 /// The working set is gone through until its changes are this part of those of its first sweep, or for so many sweeps.
 const ENOUGH: f64 = 0.1;
@@ -35,19 +43,22 @@ pub(super) struct Shard {
     policy: Policy,
     range: Range<usize>,
     eta: f64,
-    /// Where the next variable in turn stands: in the slice, or in `list`.
+    /// Where the next variable in turn stands: in the slice, or in `list`. By priority, the one that must be
+    /// updated next.
     cursor: usize,
     /// What is gone through in turn; empty for the slice as it is. Before priorities are known: all, mixed.
     list: Vec<u32>,
-    /// Variables whose turn it was.
+    /// Variables whose turn it was, the one that waits longest first.
     deferred: VecDeque<u32>,
     /// |δβ| by place in the slice, for the policies that draw by it.
     weights: SumTree,
     flags: Vec<u8>,
-    /// How often each was left out since it was updated, at most [`PATIENCE`]; for the policies that draw by weight.
+    /// How often each was left out since it was updated; for the policies that draw by weight.
     left: Vec<u8>,
     /// True while each variable is to be updated for the first time, and its priority not known.
     is_first: bool,
+    /// True if candidates may be left out.
+    checks: bool,
     sweeps: u64,
     /// Sum of |δβ| in this sweep of the working set, and in the first.
     moved: f64,
@@ -68,6 +79,7 @@ impl Shard {
             flags: vec![0; if by_priority || plan.policy == Policy::WorkingSet { range.len() } else { 0 }],
             left: vec![0; if by_priority { range.len() } else { 0 }],
             is_first: by_priority,
+            checks: plan.theta.is_some(),
             sweeps: 0,
             moved: 0.0,
             reference: 0.0,
@@ -85,11 +97,13 @@ impl Shard {
         }
     }
 
-    /// Appends up to `count` variables that are not `busy` to `out`, and makes them so; `free` of the slice are not.
+    /// Appends up to `count` variables that are not `busy` to `out`, and makes them so; `free` of the slice are not. If
+    /// `is_turn`, the next in turn is among them.
     pub(super) fn draw(
         &mut self,
         count: usize,
         free: usize,
+        is_turn: bool,
         rng: &mut Stream,
         busy: &mut [bool],
         out: &mut Vec<u32>,
@@ -100,6 +114,9 @@ impl Shard {
             Policy::All => out.extend(self.range.clone().map(|variable| variable as u32)),
             Policy::Random => self.draw_alike(wanted, rng, busy, out),
             Policy::Priority | Policy::Dependency if !self.is_first => {
+                if is_turn {
+                    self.draw_next(wanted, busy, out);
+                }
                 self.draw_by_priority(wanted, rng, busy, out);
             }
             _ => self.draw_in_turn(wanted, busy, out),
@@ -115,6 +132,14 @@ impl Shard {
             } else {
                 self.deferred.push_back(variable);
             }
+        }
+    }
+
+    /// The one that is updated although nothing speaks for it: each in its turn.
+    fn draw_next(&self, wanted: usize, busy: &mut [bool], out: &mut Vec<u32>) {
+        let next = self.range.start + self.cursor;
+        if self.checks && out.len() < wanted && !std::mem::replace(&mut busy[next], true) {
+            out.push(next as u32);
         }
     }
 
@@ -217,18 +242,25 @@ impl Shard {
     /// Candidates whose turn it was, but which were not picked.
     pub(super) fn defer(&mut self, variables: impl Iterator<Item = u32>) {
         match self.policy {
-            Policy::RoundRobin | Policy::WorkingSet => self.deferred.extend(variables),
+            Policy::RoundRobin | Policy::WorkingSet => self.wait(variables.collect()),
             Policy::Priority | Policy::Dependency => {
+                let mut unseen = Vec::new();
                 for variable in variables {
                     let place = variable as usize - self.range.start;
                     match self.flags[place] & SEEN {
-                        0 => self.deferred.push_back(variable), // its priority is still to be learnt
-                        _ => self.left[place] = (self.left[place] + 1).min(PATIENCE),
+                        0 => unseen.push(variable), // its priority is still to be learnt
+                        _ => self.left[place] = self.left[place].saturating_add(1),
                     }
                 }
+                self.wait(unseen);
             }
             Policy::All | Policy::Random => {}
         }
+    }
+
+    /// These were drawn before all that wait now.
+    fn wait(&mut self, variables: Vec<u32>) {
+        variables.into_iter().rev().for_each(|variable| self.deferred.push_front(variable));
     }
 
     /// Learns what became of a variable of this slice.
@@ -238,6 +270,9 @@ impl Shard {
         if matches!(self.policy, Policy::Priority | Policy::Dependency) {
             self.weights.set(place, delta);
             self.left[place] = 0;
+            if self.checks && !self.is_first && place == self.cursor {
+                self.cursor = (place + 1) % self.range.len();
+            }
         }
         if let Some(flags) = self.flags.get_mut(place) {
             let is_member = change.new != 0.0 || delta != 0.0;
@@ -246,24 +281,20 @@ impl Shard {
         }
     }
 
-    /// What decides among candidates: how much a variable moved, or infinity if it was left out too often; 0 where that
-    /// is not asked for.
-    pub(super) fn weight(&self, variable: u32) -> f64 {
+    /// What decides among candidates; alike where that is not asked for.
+    pub(super) fn rank(&self, variable: u32) -> Rank {
         let place = variable as usize - self.range.start;
-        match self.left.get(place) {
-            None => 0.0,
-            Some(left) if *left >= PATIENCE => f64::INFINITY,
-            Some(_) => self.weights.get(place),
+        let Some(left) = self.left.get(place).copied() else { return (0, 0.0) };
+        let is_next = !self.is_first && place == self.cursor;
+        match left {
+            _ if is_next || self.flags[place] & SEEN == 0 => (FIRST, 0.0),
+            PATIENCE.. => (u16::from(left), self.weights.get(place)),
+            _ => (0, self.weights.get(place)),
         }
     }
 
     pub(super) fn range(&self) -> Range<usize> {
         self.range.clone()
-    }
-
-    /// Puts those whose turn it was into the order in which whoever loads a saved state has them.
-    pub(super) fn sort(&mut self) {
-        self.deferred.make_contiguous().sort_unstable();
     }
 
     /// Writes its state down: (weight, flags) of each variable, and a few numbers.
@@ -277,6 +308,9 @@ impl Shard {
             self.mark(variables, self.list.iter().copied(), LISTED);
         }
         self.mark(variables, self.deferred.iter().copied(), DEFERRED);
+        for (place, variable) in self.deferred.iter().enumerate() {
+            variables[*variable as usize - self.range.start][1] += WAITING * place as f64;
+        }
         let first = f64::from(u8::from(self.is_first));
         let numbers = [first, self.cursor as f64, self.sweeps as f64, self.moved, self.reference, 1.0];
         header.copy_from_slice(&numbers);
@@ -291,23 +325,30 @@ impl Shard {
         let &[first, cursor, sweeps, moved, reference, 1.0] = header else { return };
         (self.sweeps, self.moved, self.reference) = (sweeps as u64, moved, reference);
         let all = (self.range.start as u32..).zip(variables);
-        let marked = |flag: u8| all.clone().filter(move |(_, [_, flags])| *flags as u8 & flag != 0);
-        self.deferred = marked(DEFERRED).map(|(variable, _)| variable).collect();
+        let marked = |flag: u8| all.clone().filter(move |(_, [_, number])| flags(*number) & flag != 0);
+        let mut waiting: Vec<_> = marked(DEFERRED).collect();
+        waiting.sort_by_key(|(_, [_, number])| (number / WAITING) as u64);
+        self.deferred = waiting.into_iter().map(|(variable, _)| variable).collect();
         if first == 0.0 {
             self.is_first = false;
             self.list = marked(LISTED).map(|(variable, _)| variable).collect();
         }
         let length = if self.list.is_empty() { self.range.len() } else { self.list.len() };
         self.cursor = (cursor as usize).min(length.saturating_sub(1));
-        for (place, [weight, flags]) in variables.iter().enumerate() {
+        for (place, [weight, number]) in variables.iter().enumerate() {
             if place < self.weights.len() {
                 self.weights.set(place, *weight);
             }
-            self.flags.get_mut(place).into_iter().for_each(|own| *own = *flags as u8 & (MEMBER | SEEN));
-            let left = (*flags / LEFT) as u8;
-            self.left.get_mut(place).into_iter().for_each(|own| *own = left.min(PATIENCE));
+            self.flags.get_mut(place).into_iter().for_each(|own| *own = flags(*number) & (MEMBER | SEEN));
+            let left = (number % WAITING / LEFT) as u8;
+            self.left.get_mut(place).into_iter().for_each(|own| *own = left);
         }
     }
+}
+
+/// The flags in what is saved of a variable.
+fn flags(number: f64) -> u8 {
+    (number % LEFT) as u8
 }
 
 /// The place that comes at `turn` of `length`: each once, neighbours far apart, as they are often correlated.

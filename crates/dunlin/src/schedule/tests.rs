@@ -209,6 +209,39 @@ fn what_hardly_moves_gets_its_turn_beside_neighbours_that_move() {
     }
 }
 
+/// A frequent feature depends on all others by more than θ, so that it goes alone or not at all: yet it is updated in the first
+/// pass, while others wait for theirs, and then at least once in four times as many rounds as there are variables.
+#[test]
+fn what_depends_on_all_others_is_updated_in_the_first_pass_and_then_regularly() {
+    let variables = 60;
+    for (seed, hub) in [(0, 0), (1, 17), (2, 59)] {
+        let plan = plan("dependency,want=16,theta=0.3", variables, 2);
+        let mut pipeline = Pipeline::new(&plan, seed, &[]);
+        let mut last = vec![0; variables];
+        for number in 0..2000 {
+            if let Some(round) = pipeline.oldest().cloned() {
+                let cosine = |(left, right): &Pair| match (left == right, *left == hub || *right == hub) {
+                    (true, _) => 1.0,
+                    (_, true) => 0.5,
+                    _ => 0.0,
+                };
+                let products: Vec<f64> = round.pairs.iter().map(cosine).collect();
+                let moves = |variable| if variable == hub { 0.0 } else { 1.0 };
+                pipeline.end(&products, &changes(&round.picks, moves));
+            }
+            for variable in &pipeline.begin(number).picks {
+                last[*variable as usize] = number;
+            }
+            // Besides, the first round of each stretch of five updates nothing.
+            let most = 5 * variables as u64 + 20;
+            let late = (0..variables).find(|variable| number - last[*variable] > most);
+            assert_eq!(late, None, "seed {seed}, round {number}: {last:?}");
+            let is_tried = number < 20 || last.iter().all(|round| *round > 0);
+            assert!(is_tried, "seed {seed}, round {number}: not tried, {last:?}");
+        }
+    }
+}
+
 /// Many small correlations are as bad as one large: together they stay below 1.
 #[test]
 fn correlations_of_a_round_stay_below_one_in_all() {
@@ -256,7 +289,6 @@ fn a_state_that_was_saved_goes_on_as_it_would_have() {
             };
             let before = seed * 7;
             rounds(&mut [&mut one], 0, before);
-            one.rest();
             let mut other = Scheduler::new(&plan, seed);
             other.load(&one.save());
             rounds(&mut [&mut one, &mut other], before, 100);
