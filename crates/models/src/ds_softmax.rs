@@ -28,7 +28,7 @@ mod tile;
 pub use local::{Local, Part};
 pub use reserve::Reserve;
 
-use crate::linear::{check, check_rows};
+use crate::linear::{check, check_rows, mean_of};
 use crate::softmax::kernel::{Rows, dispatch};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
@@ -92,6 +92,9 @@ pub const WEIGHTS: usize = 0;
 /// Classes that are measured together: fewer have every row looked up more often, more leave the near caches.
 const MEASURED: usize = 128;
 
+/// What is wrong where the first pass of all leaves the weights at zero.
+const STUCK: &str = "no weight has moved after the first pass: single precision cannot hold its steps";
+
 impl DsSoftmax {
     /// Weights of a class.
     fn width(&self) -> usize {
@@ -113,13 +116,13 @@ impl DsSoftmax {
         self.config.rate / (1.0 + lap as f64).sqrt()
     }
 
-    fn diverged(&self, unit: &Unit) -> Error {
+    fn diverged(&self, unit: &Unit, what: &str) -> Error {
         let advice = match self.config.solver {
             Solver::Dual => "scale the features down or lower `c`",
             Solver::Stochastic => "lower `rate`",
         };
         Error::Diverged(format!(
-            "ds-softmax: scores of block {} are no finite numbers in epoch {}; {advice}",
+            "ds-softmax: block {} in epoch {}: {what}; {advice}",
             unit.block.id, unit.epoch
         ))
     }
@@ -157,6 +160,7 @@ impl DsSoftmax {
         }
         let pass = dual::Pass {
             rows,
+            labels,
             order: &order,
             passes: if unit.visits == 1 { 1 } else { self.config.passes },
             squares: &local.squares,
@@ -168,8 +172,13 @@ impl DsSoftmax {
             c: self.config.c as f32,
             least_move: (0.05 * self.config.tolerance / self.classes.div_ceil(16) as f64) as f32,
         };
-        if !dispatch(self.isa, pass) {
-            return Err(self.diverged(unit));
+        let is_stuck = match dispatch(self.isa, pass) {
+            None => return Err(self.diverged(unit, "scores are no finite numbers")),
+            // All duals start one step from where they are wanted.
+            Some(moved) => !moved && (unit.epoch, unit.visit) == (0, 0),
+        };
+        if is_stuck && tile.flat().iter().all(|weight| *weight == 0.0) {
+            return Err(self.diverged(unit, STUCK));
         }
         let mut weights = params.table_mut::<f32>(WEIGHTS);
         let stride = weights.stride();
@@ -215,7 +224,9 @@ impl DsSoftmax {
             rate: rate as f32,
             keep: (1.0 - rate * self.lambda()) as f32,
         };
-        let Some(scale) = dispatch(self.isa, pass) else { return Err(self.diverged(unit)) };
+        let Some(scale) = dispatch(self.isa, pass) else {
+            return Err(self.diverged(unit, "scores are no finite numbers"));
+        };
         let mut weights = params.table_mut::<f32>(WEIGHTS);
         let stride = weights.stride();
         tile.scatter(weights.flat_mut(), stride, part.classes, 0, scale);
@@ -323,6 +334,7 @@ impl Algorithm for DsSoftmax {
         }
         let has_duals = self.config.solver == Solver::Dual;
         if has_duals && unit.visits > 1 && local.reserve.is_none() {
+            reserve::check(&local.squares, self.config.c)?;
             let blocks = self.rows as f64 / labels.len().max(1) as f64;
             local.reserve = Some(Reserve::start(labels.len(), self.width(), blocks, self.classes));
         }
@@ -393,12 +405,12 @@ impl Algorithm for DsSoftmax {
         }
         metrics.push(("train_accuracy", train.get("correct") / train.get("rows").max(1.0)));
         if let Some(test) = test {
-            let accuracy = test.get("correct") / test.get("rows").max(1.0);
-            metrics.push(("test_accuracy", accuracy));
-            metrics.push(("test_log_loss", test.get("loss") / test.get("known").max(1.0)));
+            let (correct, rows) = (test.get("correct"), test.get("rows"));
+            metrics.extend(mean_of("test_accuracy", correct, rows));
+            metrics.extend(mean_of("test_log_loss", test.get("loss"), test.get("known")));
             // Every row has one class and one prediction: summed over classes, precision, recall and accuracy are one.
-            metrics.push(("micro_f1", accuracy));
-            metrics.push(("macro_f1", macro_f1(test, self.classes)));
+            metrics.extend(mean_of("micro_f1", correct, rows));
+            metrics.extend((rows > 0.0).then(|| ("macro_f1", macro_f1(test, self.classes))));
         }
         metrics
     }

@@ -315,8 +315,8 @@ impl Algorithm for Lda {
         let per_token = log_likelihood / train.get("tokens").max(1.0);
         let mut metrics = vec![("train_loglik", log_likelihood), ("train_loglik_per_token", per_token)];
         if let Some(test) = test {
-            let mean = test.get("heldout_loglik") / test.get("heldout_tokens").max(1.0);
-            metrics.push(("heldout_loglik_per_token", mean));
+            let (total, tokens) = (test.get("heldout_loglik"), test.get("heldout_tokens"));
+            metrics.extend(crate::linear::mean_of("heldout_loglik_per_token", total, tokens));
         }
         metrics
     }

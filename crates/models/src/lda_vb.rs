@@ -242,8 +242,8 @@ impl Algorithm for LdaVb {
         let bound = train.get("documents_bound") + self.topics_bound(params);
         let mut metrics = vec![("train_bound_per_token", bound / train.get("tokens").max(1.0))];
         if let Some(test) = test {
-            let mean = test.get("heldout_loglik") / test.get("heldout_tokens").max(1.0);
-            metrics.push(("heldout_loglik_per_token", mean));
+            let (total, tokens) = (test.get("heldout_loglik"), test.get("heldout_tokens"));
+            metrics.extend(crate::linear::mean_of("heldout_loglik_per_token", total, tokens));
         }
         metrics
     }

@@ -44,6 +44,12 @@ pub(crate) fn check(model: &str, c: f64, tolerance: f64, shape: &Shape) -> Resul
     Ok(())
 }
 
+/// `total / count` as a metric called `name`; nothing where there is nothing to measure, for 0 would be taken for a
+/// value, often the best there is.
+pub(crate) fn mean_of(name: &'static str, total: f64, count: f64) -> Option<(&'static str, f64)> {
+    (count > 0.0).then(|| (name, total / count))
+}
+
 /// Refuses columns and classes that the shape does not know, and what is no finite number. `model` opens the message.
 ///
 /// # Errors

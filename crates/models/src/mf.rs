@@ -445,6 +445,7 @@ impl Algorithm for Mf {
             ("train_rmse", mean(train, "clipped_squared_error").sqrt()),
             ("train_objective", mean(train, "objective")),
         ];
+        let test = test.filter(|test| test.get("ratings") > 0.0);
         metrics.extend(test.map(|test| ("test_rmse", mean(test, "clipped_squared_error").sqrt())));
         metrics
     }

@@ -19,6 +19,7 @@
 //! ascent is not assured, so they are not offered.
 
 mod details;
+pub(crate) mod double;
 pub mod dual;
 pub(crate) mod kernel;
 pub mod lbfgs;
@@ -26,7 +27,7 @@ mod measure;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::linear::{check, check_rows, weights_text};
+use crate::linear::{check, check_rows, mean_of, weights_text};
 use dual::{Duals, Pass};
 use dunlin::algorithm::StrategyKind;
 use dunlin::data::{Kind, Names};
@@ -98,7 +99,7 @@ impl Softmax {
 
     fn diverged(&self, what: &str) -> Error {
         Error::Diverged(format!(
-            "softmax: {what}; scale the features down or lower `c` (it is {})",
+            "softmax: {what}; scale the features down, lower `c` (it is {}), or take solver=lbfgs",
             self.config.c
         ))
     }
@@ -111,6 +112,7 @@ impl Softmax {
         let stride = weights.stride();
         let pass = Pass {
             rows,
+            labels: classes,
             order: &order,
             duals,
             weights,
@@ -120,14 +122,22 @@ impl Softmax {
             scale: unit.lanes as f32,
             least_move: dual::least_move(self.config.tolerance),
         };
-        if dispatch_width(self.isa, stride, pass) {
-            return Ok(());
+        let (block, epoch) = (unit.block.id, unit.epoch);
+        match dispatch_width(self.isa, stride, pass) {
+            None => Err(self
+                .diverged(&format!("scores of block {block} are no finite numbers in epoch {epoch}"))),
+            // All duals start one step from where they are wanted.
+            Some(false) if epoch == 0 && is_zero(params) => Err(self.diverged(&format!(
+                "no weight has moved after the first pass over block {block}: single precision cannot hold its steps"
+            ))),
+            Some(_) => Ok(()),
         }
-        Err(self.diverged(&format!(
-            "scores of block {} are no finite numbers in epoch {}",
-            unit.block.id, unit.epoch
-        )))
     }
+}
+
+/// True while no weight has moved.
+fn is_zero(params: &Params) -> bool {
+    params.table::<f32>(WEIGHTS).flat().iter().all(|weight| *weight == 0.0)
 }
 
 impl Algorithm for Softmax {
@@ -219,8 +229,8 @@ impl Algorithm for Softmax {
             ("train_accuracy", train.get("correct") / train.get("rows").max(1.0)),
         ];
         if let Some(test) = test {
-            metrics.push(("test_accuracy", test.get("correct") / test.get("rows").max(1.0)));
-            metrics.push(("test_log_loss", test.get("loss") / test.get("known").max(1.0)));
+            metrics.extend(mean_of("test_accuracy", test.get("correct"), test.get("rows")));
+            metrics.extend(mean_of("test_log_loss", test.get("loss"), test.get("known")));
         }
         metrics
     }

@@ -322,6 +322,7 @@ impl Algorithm for SparseCoding {
         let mean = |sums: &Sums, name| sums.get(name) / sums.get("rows").max(1.0);
         let mut metrics =
             vec![("train_objective", mean(train, "objective")), ("nonzeros", mean(train, "nonzeros"))];
+        let test = test.filter(|test| test.get("rows") > 0.0);
         metrics.extend(test.map(|test| ("test_objective", mean(test, "objective"))));
         metrics
     }
@@ -329,7 +330,9 @@ impl Algorithm for SparseCoding {
     fn predict(&self, block: &Block, params: &Params, out: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         Rows::check(block, "sparse-coding", self.features, f32::is_finite, "finite numbers")?;
         let Some(rows) = Rows::of(block) else { return Ok(()) };
-        let codes = self.codes(rows, params);
+        let mut codes = self.codes(rows, params);
+        // Of the two zeros, the one without a sign.
+        codes.values.iter_mut().for_each(|value| *value += 0.0);
         codes.values.chunks_exact(self.config.atoms).enumerate().for_each(|(row, code)| out(row, code));
         Ok(())
     }

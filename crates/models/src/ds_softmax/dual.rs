@@ -23,13 +23,17 @@
 
 use super::reserve::Reserve;
 use super::tile::Tile;
+use crate::softmax::double;
 use crate::softmax::dual::{Scratch, solve, solve_with};
 use crate::softmax::kernel::{Any, Rows, Work, distance, greatest, sum};
 
-/// Passes over the rows of a data block with the classes at hand. Gives false if margins were not finite.
+/// Passes over the rows of a data block with the classes at hand. Gives whether any duals moved; `None` if margins were
+/// not finite.
 pub(super) struct Pass<'a> {
     /// The rows.
     pub(super) rows: Rows<'a>,
+    /// Their classes.
+    pub(super) labels: &'a [u32],
     /// The order of the rows.
     pub(super) order: &'a [u32],
     /// How often.
@@ -53,10 +57,11 @@ pub(super) struct Pass<'a> {
 }
 
 impl Work for Pass<'_> {
-    type Out = bool;
+    type Out = Option<bool>;
 
     #[inline(always)]
-    fn run(mut self) -> bool {
+    fn run(mut self) -> Option<bool> {
+        let mut moved = false;
         let (width, classes) = (self.tile.width, self.classes);
         let at_hand = classes + usize::from(self.reserve.is_some());
         let hold = self.reserve.as_ref().map_or(1.0, |reserve| reserve.hold);
@@ -82,6 +87,21 @@ impl Work for Pass<'_> {
             self.tile.fetch(next);
             let curvature = self.c * mass * self.squares[row];
             let solved = match &self.reserve {
+                None if curvature > double::CURVATURE => {
+                    let (all, a, own) = (..classes, f64::from(curvature), self.labels[row] as usize);
+                    let (new, step) = (&mut new[all], &mut shares[all]);
+                    if !double::solve(&margins[all], &old[all], |_| a, Some(own), new, step)? {
+                        continue;
+                    }
+                    self.duals[row * classes..][all].copy_from_slice(new);
+                    step.iter_mut().for_each(|step| *step *= self.c);
+                    for first in (0..width).step_by(16) {
+                        let step = &shares[first..width.min(first + 16)];
+                        self.tile.add(columns, values, self.bias, step, first);
+                    }
+                    moved = true;
+                    continue;
+                }
                 None => solve(&mut margins, &old, curvature, at_hand, &mut new, &mut scratch),
                 Some(reserve) => {
                     margins[classes] += reserve.prices[row];
@@ -89,18 +109,31 @@ impl Work for Pass<'_> {
                     shares.iter_mut().zip(&old).for_each(|(share, old)| *share = old * inverse);
                     curvatures.fill(curvature);
                     curvatures[classes] = hold * curvature;
-                    let curvatures = (|k: usize| curvatures[k], curvature * hold.max(1.0));
-                    solve_with(&mut margins, &shares, curvatures, at_hand, &mut new, &mut scratch)
+                    let most = curvature * hold.max(1.0);
+                    match most > double::CURVATURE {
+                        true => {
+                            let (all, a) = (..at_hand, |k: usize| f64::from(curvatures[k]));
+                            let moves = &mut vec![0.0; at_hand];
+                            double::solve(&margins[all], &shares[all], a, None, &mut new[all], moves)
+                                .is_some()
+                        }
+                        false => {
+                            let curvatures = (|k: usize| curvatures[k], most);
+                            solve_with(&mut margins, &shares, curvatures, at_hand, &mut new, &mut scratch)
+                        }
+                    }
                 }
             };
             if !solved {
-                return false;
+                return None;
             }
             new.iter_mut().for_each(|new| *new *= mass);
             new[at_hand..].fill(0.0);
-            if !keep_small_moves(&old, &mut new, self.least_move) {
+            let least = self.least_move.min(double::SCORE / curvature);
+            if !keep_small_moves(&old, &mut new, least) {
                 continue;
             }
+            moved = true;
             self.duals[row * classes..][..classes].copy_from_slice(&new[..classes]);
             if let Some(reserve) = &mut self.reserve {
                 reserve.masses[row] = new[classes];
@@ -118,7 +151,7 @@ impl Work for Pass<'_> {
                 self.tile.add(columns, values, self.bias, new, first);
             }
         }
-        true
+        Some(moved)
     }
 }
 

@@ -21,6 +21,7 @@
 //! doubled. Prices that stay make of L a concave function that is climbed block by block, so no run runs away.
 
 use crate::softmax::kernel::{Rows, Work, ln};
+use dunlin::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// ε: mass of the reserve at the optimum. Less is a narrower way for mass, more holds rows to their mass less firmly.
@@ -30,6 +31,31 @@ pub(super) const SHARE: f32 = 0.1;
 /// LSHTC1-small (1,139 classes) with 2 to 16 lanes; the safeguard mends what it does not fit.
 fn hold(blocks: f64, classes: usize) -> f32 {
     ((0.01 * blocks * blocks).max(0.3) * (20.0 / classes.max(1) as f64).sqrt().min(1.0)) as f32
+}
+
+/// The reserve's mass, held in single precision, rounds scores by C ‖x‖² times 10⁻⁸: beyond this nothing is left of them.
+const MOST_CURVATURE: f64 = 1e7;
+
+/// Refuses C where the masses of most rows, of which `squares` are ‖x‖², could not follow it.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(super) fn check(squares: &[f32], c: f64) -> Result<()> {
+    let mut squares = squares.to_vec();
+    let middle = squares.len() / 2;
+    let Some((_, median, _)) =
+        (!squares.is_empty()).then(|| squares.select_nth_unstable_by(middle, f32::total_cmp))
+    else {
+        return Ok(());
+    };
+    let curvature = c * f64::from(*median);
+    if curvature <= MOST_CURVATURE {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "ds-softmax: c = {c} is {curvature:.1e} with the median of the rows' squared lengths; allowed on more than one \
+         lane: at most {MOST_CURVATURE:e}; scale the features down, lower `c`, or take --lanes 1"
+    )))
 }
 
 /// A lap in which Σ_i Δ_i² grows by more than this factor has moved the prices too far.

@@ -2,6 +2,7 @@
 
 use super::reserve::Reserve;
 use super::tile::Tile;
+use crate::softmax::double;
 use crate::softmax::kernel::{Rows, Work, exp, greatest, ln, sum};
 use dunlin::Sums;
 use dunlin::data::UNKNOWN;
@@ -11,16 +12,20 @@ use std::collections::BTreeMap;
 pub(super) const FIELDS: usize = 6;
 
 const TOP: usize = 0;
-const SUM: usize = 1;
+const REST: usize = 1;
 const BEST: usize = 2;
 const OWN: usize = 3;
 const ENTROPY: usize = 4;
 const SHIFT: usize = 5;
 
-/// Nothing seen yet of `rows` rows: greatest margin and sum of none, no class, no duals.
+/// Nothing seen yet of `rows` rows: greatest margin and sum of none, no class, no duals. The
+/// greatest margin stands for no class: what it leaves behind, exp(−10³⁰) of the next, is 0.
 pub(super) fn nothing(rows: usize) -> Vec<f32> {
     [-1e30, 0.0, 0.0, 0.0, 0.0, 0.0].repeat(rows)
 }
+
+/// Above this, what a dual lacks of 1 is more than a thousandth rounding error in single precision.
+const NEAR_ONE: f32 = 0.999_9;
 
 /// Chunks of 16 classes that are off by less than this altogether are left out: less than duals are rounded by.
 const LEAST_SHIFT: f32 = 1e-7;
@@ -41,7 +46,7 @@ pub(super) struct Visit<'a> {
     pub(super) bias: Option<usize>,
     /// Their duals, or nothing.
     pub(super) duals: Option<Duals<'a>>,
-    /// (rows, FIELDS): greatest margin, Σ exp(margin − greatest), best class, margin of the row's own class,
+    /// (rows, FIELDS): greatest margin, Σ exp(margin − greatest) over all others, best class, margin of the row's own class,
     /// −Σ â ln â, Σ (a − â) margin.
     pub(super) seen: &'a mut [f32],
 }
@@ -72,12 +77,17 @@ impl Work for Visit<'_> {
             self.tile.dot(columns, values, self.bias, &mut margins);
             self.tile.fetch(next);
             if let Some(Duals { values: duals, stride, start, off }) = &mut self.duals {
-                let duals = &duals[row * *stride + *start..][..self.classes];
+                let whole = &duals[row * *stride..][..*stride];
+                let duals = &whole[*start..][..self.classes];
                 let correction = off.as_ref().map_or(0.0, |(reserve, _)| reserve.correction(row));
                 let scale = 1.0 + correction;
                 for (term, a) in terms.iter_mut().zip(duals) {
                     let a = scale * a;
                     *term = -a * ln(a.max(1e-30));
+                }
+                let own = (self.labels[row] as usize).wrapping_sub(self.first);
+                if off.is_none() && duals.get(own).is_some_and(|p| *p > NEAR_ONE) {
+                    terms[own] = double::own_entropy(whole, *start + own) as f32;
                 }
                 seen[ENTROPY] += sum(&terms[..self.classes]);
                 if let Some((_, tile)) = off {
@@ -106,10 +116,14 @@ impl Work for Visit<'_> {
             for (term, margin) in terms.iter_mut().zip(&margins) {
                 *term = exp(margin - new_top);
             }
-            seen[SUM] = seen[SUM] * exp(seen[TOP] - new_top) + sum(&terms);
+            // The greatest margin's own term, 1, would swallow the rest where that is below the rounding of 1.
             if top > seen[TOP] {
                 let place = margins.iter().position(|margin| *margin == top).unwrap_or(0);
                 seen[BEST] = (self.first + place) as f32;
+                terms[place] = 0.0;
+                seen[REST] = (1.0 + seen[REST]) * exp(seen[TOP] - new_top) + sum(&terms);
+            } else {
+                seen[REST] += sum(&terms);
             }
             seen[TOP] = new_top;
             terms[self.classes..].fill(0.0);
@@ -123,11 +137,12 @@ pub(super) fn finish(seen: &[f32], labels: &[u32], is_test: bool, sums: &mut Sum
     let (mut entropy, mut shift) = (0.0f64, 0.0f64);
     let mut counts: BTreeMap<u32, [f64; 3]> = BTreeMap::new();
     for (seen, label) in seen.chunks_exact(FIELDS).zip(labels) {
-        let log_total = f64::from(seen[TOP]) + f64::from(seen[SUM]).ln();
+        // The difference of the margins first: it is 0 where the class is the best.
+        let log_rest = f64::from(seen[REST]).ln_1p();
         let best = seen[BEST] as u32;
         if *label != UNKNOWN {
             known += 1;
-            loss += log_total - f64::from(seen[OWN]);
+            loss += (f64::from(seen[TOP]) - f64::from(seen[OWN])) + log_rest;
             correct += usize::from(best == *label);
         }
         entropy += f64::from(seen[ENTROPY]);

@@ -280,3 +280,30 @@ fn a_class_that_never_occurs_and_is_never_predicted_has_f1_of_one() {
     ["hits", "wrong", "missed"].into_iter().for_each(|name| sums.add_at(name, 0, 1.0));
     assert_eq!(seen::macro_f1(&sums, 2), 0.75);
 }
+
+#[test]
+fn a_test_of_nothing_tells_nothing() {
+    let mut run = Serial::<DsSoftmax>::new(&Config::default(), small(1, false), 1, 1, 3).expect("valid");
+    run.epoch().expect("finite");
+    let mut test = small(1, true);
+    let names = |test: &Data| {
+        let names = run.metrics(Some(test)).into_iter().map(|(name, _)| name);
+        names.filter(|name| name.starts_with("test") || name.ends_with("f1")).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&test), ["test_accuracy", "test_log_loss", "micro_f1", "macro_f1"]);
+    let Contents::Dense(rows) = &mut test.blocks[0].contents else { panic!("dense") };
+    rows.classes.fill(dunlin::data::UNKNOWN);
+    assert_eq!(names(&test), ["test_accuracy", "micro_f1", "macro_f1"]);
+    test.blocks.clear();
+    assert_eq!(names(&test), [""; 0]);
+}
+
+#[test]
+fn lanes_refuse_a_c_that_their_masses_cannot_follow() {
+    let mut run = Run { workers: 1, lanes: 3, ..crate::run("ds-softmax", "rows").expect("known") };
+    run.settings = serde_json::json!({ "c": 1e8 });
+    run.stop.epochs = 3;
+    let told = crate::train(&Cluster::Threads(1), &run, &Source::new(small(3, false), None));
+    let text = told.expect_err("refused").to_string();
+    assert!(text.contains("lower `c`") && text.contains("--lanes 1"), "{text}");
+}

@@ -345,6 +345,9 @@ fn test_documents_are_completed_and_predicted() {
     predicted.unwrap();
     assert_eq!(seen, 50);
     assert!(metric(&serial.metrics(Some(&test)), "heldout_loglik_per_token").is_finite());
+    // Where no token is held out there is nothing to tell.
+    let empty = serial.metrics(Some(&data(&[vec![], vec![]], 50, 1)));
+    assert!(empty.iter().all(|(name, _)| !name.starts_with("heldout")), "{empty:?}");
 }
 
 #[test]

@@ -303,6 +303,10 @@ fn empty_documents_and_unknown_words_do_no_harm() {
         (0..3).for_each(|_| run.epoch().expect("finite"));
         let metrics = run.metrics(Some(&test));
         assert!(metrics.iter().all(|(_, value)| value.is_finite()), "{metrics:?}");
+        assert!(metrics.iter().any(|(name, _)| name.starts_with("heldout")), "{metrics:?}");
+        // Where no token is held out there is nothing to tell.
+        let none = run.metrics(Some(&data(&[vec![], vec![]], 7, 1)));
+        assert!(none.iter().all(|(name, _)| !name.starts_with("heldout")), "{none:?}");
         let mut seen = 0;
         let mut out = |row: usize, theta: &[f32]| {
             assert_eq!((row, theta.len()), (seen, 3));

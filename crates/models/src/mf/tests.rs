@@ -265,6 +265,9 @@ fn unseen_users_and_items_get_what_is_known() {
     let bias = |table: usize, row: usize| params.table::<f32>(table).row(row)[32];
     assert_eq!(seen, [mean + bias(USERS, 3), mean + bias(ITEMS, 4), mean]);
     assert!(metric(&model, Some(&test), "test_rmse").is_finite());
+    // Of no ratings there is no error, which is not an error of 0.
+    let none = Data { blocks: Vec::new(), ..test };
+    assert!(model.metrics(Some(&none)).iter().all(|(name, _)| *name != "test_rmse"));
 }
 
 #[test]

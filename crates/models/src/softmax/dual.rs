@@ -12,6 +12,7 @@
 //! V times as far as its duals say (CoCoA+, Ma et al. 2015, γ = 1); the mean of the copies is then exactly the
 //! weights of all duals, and the joint step never lowers the dual objective: ‖Σ_v u_v‖² ≤ V Σ ‖u_v‖².
 
+use super::double;
 use super::kernel::{Rows, Width, WidthWork, distance, exp, greatest, ln, sum};
 use dunlin::TableMut;
 use dunlin::table::prefetch;
@@ -43,10 +44,12 @@ impl Duals {
     }
 }
 
-/// One pass over a block's rows in the order given. Gives false if scores were not finite.
+/// One pass over a block's rows in the order given. Gives whether any duals moved; `None` if scores were not finite.
 pub(super) struct Pass<'a, 'b> {
     /// The rows.
     pub(super) rows: Rows<'a>,
+    /// Their classes.
+    pub(super) labels: &'a [u32],
     /// The order of the rows.
     pub(super) order: &'a [u32],
     /// Their duals.
@@ -66,10 +69,11 @@ pub(super) struct Pass<'a, 'b> {
 }
 
 impl WidthWork for Pass<'_, '_> {
-    type Out = bool;
+    type Out = Option<bool>;
 
     #[inline(always)]
-    fn run(mut self, width: impl Width) -> bool {
+    fn run(mut self, width: impl Width) -> Option<bool> {
+        let mut moved = false;
         let stride = width.get();
         let (mut scores, mut new, mut step) = (width.zeros(), width.zeros(), width.zeros());
         let mut scratch = Scratch::new(width);
@@ -93,22 +97,33 @@ impl WidthWork for Pass<'_, '_> {
                 add(scores, self.weights.padded(bias));
             }
             let curvature = self.c * self.scale * self.duals.squares[row];
-            if !solve(scores, old, curvature, self.classes, new, &mut scratch) {
-                return false;
+            if curvature > double::CURVATURE {
+                let (all, own) = (..self.classes, Some(self.labels[row] as usize));
+                let a = f64::from(curvature);
+                if !double::solve(&scores[all], &old[all], |_| a, own, &mut new[all], &mut step[all])? {
+                    continue;
+                }
+                step.iter_mut().for_each(|step| *step *= self.c * self.scale);
+                old[all].copy_from_slice(&new[all]);
+            } else {
+                if !solve(scores, old, curvature, self.classes, new, &mut scratch) {
+                    return None;
+                }
+                if distance(old, new) <= self.least_move {
+                    continue;
+                }
+                for k in 0..stride {
+                    step[k] = (self.c * self.scale) * (old[k] - new[k]);
+                    old[k] = new[k];
+                }
             }
-            if distance(old, new) <= self.least_move {
-                continue;
-            }
-            for k in 0..stride {
-                step[k] = (self.c * self.scale) * (old[k] - new[k]);
-                old[k] = new[k];
-            }
+            moved = true;
             width.add(&mut self.weights, columns, values, step);
             if let Some(bias) = self.bias {
                 width.add(&mut self.weights, &[bias as u32], &[1.0], step);
             }
         }
-        true
+        Some(moved)
     }
 }
 

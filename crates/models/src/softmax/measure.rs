@@ -1,5 +1,6 @@
 //! A pass that only reads: losses, hits, entropies of the duals, and class probabilities.
 
+use super::double;
 use super::dual::{add, softmax};
 use super::kernel::{Rows, Width, WidthWork, ln, sum};
 use dunlin::{Table, data::UNKNOWN};
@@ -21,6 +22,9 @@ pub(super) struct Measure<'a, F> {
     /// Called for each row.
     pub(super) each: F,
 }
+
+/// Above this, what a probability lacks of 1 is more than a thousandth rounding error in single precision.
+const NEAR_ONE: f32 = 0.999_9;
 
 /// What [`Measure`] finds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +60,10 @@ impl<F: FnMut(usize, &[f32])> WidthWork for Measure<'_, F> {
                 for (term, p) in likely.iter_mut().zip(duals) {
                     *term = p * ln(p.max(1e-30));
                 }
+                let own = *label as usize;
+                if duals.get(own).is_some_and(|p| *p > NEAR_ONE) {
+                    likely[own] = -double::own_entropy(duals, own) as f32;
+                }
                 found.entropy -= f64::from(sum(likely));
             }
             if *label == UNKNOWN {
@@ -63,7 +71,11 @@ impl<F: FnMut(usize, &[f32])> WidthWork for Measure<'_, F> {
             }
             let own = scores[*label as usize];
             found.known += 1;
-            found.loss += f64::from(total).ln() - f64::from(own);
+            let log_total = match total * NEAR_ONE < 1.0 {
+                true => double::log_total(&scores[..self.classes]),
+                false => f64::from(total).ln(),
+            };
+            found.loss += log_total - f64::from(own);
             found.correct +=
                 usize::from(scores.iter().position(|score| *score == 0.0) == Some(*label as usize));
         }

@@ -445,4 +445,14 @@ fn predictions_are_distributions_and_test_measures_count() {
     assert_eq!(metric("test_accuracy"), correct / 200.0);
     assert!((metric("test_log_loss") - loss / 199.0).abs() < 1e-5);
     assert!(metric("test_accuracy") > 0.6);
+    // Of classes that are all unknown there is no loss; of no rows, nothing at all.
+    let test_names = |test: &Data| {
+        let metrics = run.metrics(Some(test)).into_iter();
+        metrics.map(|(name, _)| name).filter(|name| name.starts_with("test")).collect::<Vec<_>>()
+    };
+    let Contents::Dense(rows) = &mut test.blocks[0].contents else { panic!("dense") };
+    rows.classes.fill(dunlin::data::UNKNOWN);
+    assert_eq!(test_names(&test), ["test_accuracy"]);
+    test.blocks.clear();
+    assert_eq!(test_names(&test), [""; 0]);
 }

@@ -98,6 +98,10 @@ fn codes_meet_the_conditions_of_the_lasso() {
         for dense in [true, false] {
             let data = data(&rows, 1, dense);
             let mut out = |row: usize, code: &[f32]| {
+                assert!(
+                    code.iter().all(|value| value.to_bits() != (-0.0f32).to_bits()),
+                    "a zero has no sign"
+                );
                 let code = wide(code);
                 let rest = rest(&rows[row], &atoms, &code);
                 for (k, atom) in atoms.iter().enumerate() {
